@@ -1,0 +1,78 @@
+/*
+ * run: the sync commands, as child processes.
+ *
+ * Each is started by execv(2), without a shell, in a process group of its own,
+ * with stdin from /dev/null and both outputs appended to a log file, and gets
+ * SIGTERM when its time is over (or the cutover dies), SIGKILL five seconds
+ * later.  The log file carries a flock(2) that the child and all it starts hold
+ * by their outputs: so a sync that outlived its cutover is noticed, and no
+ * second one begins for the same mailbox.
+ */
+#ifndef SLUICE_RUN_H
+#define SLUICE_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RUN_KILL_MS 5000 /* from SIGTERM to SIGKILL */
+#define RUN_TEXT_MAX 200
+
+struct run_set;
+
+struct run_command {
+    char *const *argv;            /* argv[0] is an absolute path */
+    const char *const *variables; /* "NAME=value", added; NULL-terminated */
+    int log;                      /* from run_log_open(); closed by run_start() */
+    int timeout_s;
+};
+
+enum run_start_result {
+    RUN_STARTED,
+    RUN_IMPOSSIBLE, /* the program cannot be executed: text says why */
+    RUN_FULL,       /* all jobs are taken, or fork failed for the moment */
+};
+
+/* NULL: no memory. */
+struct run_set *run_set_new(int jobs);
+/* Kills what is still running and waits for it. */
+void run_set_free(struct run_set *set);
+
+size_t run_count(const struct run_set *set);
+size_t run_room(const struct run_set *set);
+
+enum run_start_result run_start(struct run_set *set, size_t id,
+                                const struct run_command *command, int64_t now,
+                                char text[RUN_TEXT_MAX]);
+
+/* Takes one child that has ended. text is "" for success (exit code 0), else
+ * what happened: "exit code 3", "signal 9 (Killed)", "not done within 3600 s". */
+bool run_ended(struct run_set *set, int64_t now, size_t *id, char text[RUN_TEXT_MAX]);
+/* Enforces the time limits. */
+void run_tick(struct run_set *set, int64_t now);
+/* When run_tick() is needed at the latest; INT64_MAX: never. */
+int64_t run_due(const struct run_set *set, int64_t now);
+/* SIGTERM to all groups, SIGKILL five seconds later. */
+void run_stop(struct run_set *set, int64_t now);
+
+/* ---- logs -------------------------------------------------------------- */
+
+/* Opens (makes) the directory <state>/cutover/<domain>; -1: error has one line.
+ * Directories that somebody else owns, or symbolic links, are refused. */
+int run_log_directory(const char *state_dir, const char *domain, char *error,
+                      size_t error_size);
+
+enum run_log_result {
+    RUN_LOG_OPEN,
+    RUN_LOG_BUSY, /* an earlier sync of this mailbox is still running */
+    RUN_LOG_FAILED,
+};
+/* Opens (makes, 0600) <mailbox>.log in it for appending, takes its lock and
+ * writes the header line. */
+enum run_log_result run_log_open(int directory, const char *file, const char *header,
+                                 int *log, char *error, size_t error_size);
+
+/* "" when path can be executed by us, else why not. */
+void run_check_program(const char *path, char *error, size_t error_size);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * conf: sluice.conf (libConfuse), checked and immutable.
+ *
+ * A configuration is built anew, checked whole, and only then used; it is
+ * counted, so that a reload never changes a message midway. Unknown keys, bad
+ * values and missing files are one line "sluice.conf:12: ..." (file:line where
+ * the parser knows one).  conf/sluice.conf explains every key to the admin,
+ * doc/sluice.conf.5 is its reference; the table in conf.c is the truth.
+ */
+#ifndef SLUICE_CONF_H
+#define SLUICE_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "addr.h"
+#include "log.h"
+#include "verdict.h"
+
+#define CONF_DEFAULT_PATH "/etc/sluice/sluice.conf"
+
+enum conf_mta { MTA_POSTFIX, MTA_SENDMAIL };
+enum conf_fence { FENCE_WAIT, FENCE_RELOAD };
+enum conf_hold { HOLD_QUEUE, HOLD_DEFER };
+enum conf_on_failure { ON_FAILURE_UNLOCK, ON_FAILURE_KEEP };
+
+/* A next hop as transport(5) writes it: "[host]:port" or "host:port". */
+struct conf_hop {
+    char *text;        /* as written; NULL: not configured */
+    char *host;        /* without brackets */
+    uint16_t port;     /* 25 when not given */
+    bool lookup_mx;    /* no brackets: MX records apply */
+};
+
+/* "unix:/path", "tcp:host:port" (listen: also "host:port"). */
+struct conf_endpoint {
+    char *text;  /* as written; NULL: not configured */
+    char *path;  /* unix socket path, else NULL */
+    char *host;  /* else NULL */
+    uint16_t port;
+};
+
+struct conf_domain {
+    char *name;            /* canonical */
+    char **same_as;        /* canonical names; NULL-terminated */
+    struct conf_hop old;   /* where the new side forwards */
+    struct conf_hop new;   /* where the old side forwards */
+    char *new_address;     /* "%l@tenant.example.net"; NULL: forward */
+    char **redirect_domains; /* allowed domains of new and copy addresses,
+                                that of new_address included */
+    bool copy_outbound;    /* a managed sender's copy address too */
+};
+
+struct conf_sync {
+    char **command;         /* argv; NULL when not configured */
+    char **reverse_command; /* argv of the sync back, for rollback; or NULL */
+    int jobs;
+    int timeout;            /* seconds */
+    enum conf_on_failure on_failure;
+};
+
+struct conf {
+    char *path;
+    enum side side;
+    char *hostname;
+    struct conf_endpoint redis;
+    char *redis_user;          /* NULL: none */
+    char *redis_password_file; /* NULL: none; must be 0600 */
+    char *redis_password;      /* read from the file, or NULL */
+    int redis_replicas;        /* WAIT for so many; 0: do not */
+    bool redis_durable;        /* refuse a Redis that would forget locks */
+    int lookup_timeout;        /* milliseconds, for one lookup round trip */
+    int command_timeout;       /* milliseconds, for anything else */
+    enum conf_mta mta;
+    char *postfix_config;      /* -c of every Postfix command */
+    char *postfix_commands;    /* directory of postsuper, postqueue, ... */
+    enum conf_fence fence;
+    enum conf_hold hold;
+    char *user;                /* what the daemons run as */
+    char *group;               /* group of the sockets (Postfix must reach) */
+    char *state_dir;
+    enum log_target log;
+    char *recipient_delimiter; /* as in main.cf; "": none */
+    struct conf_endpoint milter_listen;
+    struct conf_endpoint policy_listen;
+    struct conf_endpoint map_listen;
+    struct conf_endpoint http_listen; /* text NULL: no HTTP */
+    struct conf_sync sync;
+    struct conf_domain *domains;
+    size_t domain_count;
+    /* private: name index and reference count */
+    struct conf_index *index;
+    int refs;
+};
+
+/* NULL: error is one line. The caller holds one reference. */
+struct conf *conf_load(const char *path, char *error, size_t error_size);
+struct conf *conf_ref(struct conf *conf); /* thread-safe */
+void conf_unref(struct conf *conf);       /* thread-safe; NULL is fine */
+
+/* The managed domain that a canonical domain name stands for, itself or by
+ * same-as; NULL: not managed. Constant time, no I/O. */
+const struct conf_domain *conf_managed(const struct conf *conf,
+                                       const char *domain);
+/* Whether mail to this canonical domain goes out by sluice-forward: the
+ * domain of a new or a copy address. */
+bool conf_redirects_to(const struct conf *conf, const char *domain);
+
+/* state-dir/journal. */
+void conf_journal_path(const struct conf *conf, char *out, size_t size);
+
+#endif

@@ -1,0 +1,362 @@
+/*
+ * keeper_ports: what the fence asks of this host, and how it is answered.
+ *
+ * Self-test: the domain must be in the loaded configuration; the MTA's settings
+ * must not defeat the gates (short queue ids, a local name that is not covered
+ * by same-as, lifetimes too short for the sweeps); then the addresses that are
+ * locked at this moment, SAMPLE of them, and one under each same-as name, are
+ * asked of the host's own transport_maps.
+ *
+ * Reload: the processes that remember resolved addresses (Postfix
+ * resolve_clnt.c is used by qmgr, local and smtpd; smtpd does not deliver) are
+ * listed before `postfix reload`, and it is done when none of these is left.
+ *
+ * Drain: a message in incoming or active counts when a recipient's mailbox is
+ * locked or its home cannot be found out, and when local(8) delivers any of
+ * its recipients: an alias without owner is expanded inside local(8), and the
+ * queue shows the alias alone.
+ */
+#include "keeper_ports.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "route.h"
+
+#define SAMPLE         20
+#define BATCH          200
+#define SETTINGS_MS    10000
+#define LIFETIME_LEAST 10
+/* The own record of a domain is asked for by an address that is not listed. */
+#define UNLISTED "sluice-self-test"
+
+struct old_process {
+    uint64_t pid, started;
+    char name[17];
+};
+
+void keeper_ports_free(struct keeper_ports *ports)
+{
+    queue_settings_free(&ports->settings);
+    free(ports->old);
+    free(ports->routes);
+}
+
+int64_t keeper_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+bool keeper_settings(struct keeper_ports *ports, int64_t max_age_ms)
+{
+    struct queue_settings fresh;
+    if (ports->settings_known && keeper_now_ms() - ports->settings_ms < max_age_ms)
+        return true;
+    if (!ports->queue->ops->settings(ports->queue, &fresh))
+        return false;
+    queue_settings_free(&ports->settings);
+    ports->settings = fresh;
+    ports->settings_known = true;
+    ports->settings_ms = keeper_now_ms();
+    return true;
+}
+
+static struct route *route_room(struct keeper_ports *ports)
+{
+    if (!ports->routes)
+        ports->routes = calloc(BATCH, sizeof(*ports->routes));
+    return ports->routes;
+}
+
+/* Looks up n prepared routes; false: at least one is not known. */
+static bool look_up(struct keeper_ports *ports, size_t n)
+{
+    struct route *list[BATCH];
+    bool known = true;
+    for (size_t i = 0; i < n; i++)
+        list[i] = &ports->routes[i];
+    if (n > 0)
+        store_lookup(ports->store, list, n);
+    for (size_t i = 0; i < n; i++) {
+        route_finish(ports->conf, &ports->routes[i]);
+        known &= ports->routes[i].lookup == LOOKUP_FOUND;
+    }
+    return known;
+}
+
+/* ---- clock and lookups -------------------------------------------------------- */
+
+static int64_t port_now(void *context)
+{
+    (void)context;
+    return keeper_now_ms();
+}
+
+static uint64_t port_started(void *context)
+{
+    const struct keeper_ports *ports = context;
+    return ports->lookups ? lookups_started(ports->lookups) : 0;
+}
+
+static uint64_t port_answered(void *context)
+{
+    const struct keeper_ports *ports = context;
+    return ports->lookups ? lookups_answered(ports->lookups) : 0;
+}
+
+/* ---- self-test ------------------------------------------------------------------- */
+
+/* "" or what is wrong with this host for this domain. */
+static void check_settings(const struct keeper_ports *ports,
+                           const struct conf_domain *domain, char *why, size_t size)
+{
+    const struct queue_settings *settings = &ports->settings;
+    queue_uncovered_name(settings, domain, why, size);
+    if (!why[0] && !settings->long_ids)
+        snprintf(why, size, "queue ids are reused: set enable_long_queue_ids = yes in "
+                            "main.cf");
+    if (!why[0] && (settings->lifetime < LIFETIME_LEAST ||
+                    settings->bounce_lifetime < LIFETIME_LEAST))
+        snprintf(why, size,
+                 "mail would expire while it waits: maximal_queue_lifetime and "
+                 "bounce_queue_lifetime must be %d s or more",
+                 LIFETIME_LEAST);
+}
+
+struct keys {
+    char text[HELPER_KEYS_MAX][ADDR_TEXT_MAX + 1];
+    const char *list[HELPER_KEYS_MAX];
+    size_t n;
+};
+
+static void add_key(struct keys *keys, const char *local, const char *domain)
+{
+    if (keys->n == HELPER_KEYS_MAX)
+        return;
+    addr_format(local, domain, keys->text[keys->n]);
+    keys->list[keys->n] = keys->text[keys->n];
+    keys->n++;
+}
+
+/* Takes those of a batch that are locked; the first under all its names. */
+static void take_locked(const struct keeper_ports *ports, size_t n,
+                        const struct conf_domain *domain, struct keys *keys)
+{
+    for (size_t i = 0; i < n && keys->n < SAMPLE; i++) {
+        const struct route *route = &ports->routes[i];
+        if (route->verdict != VERDICT_HOLD)
+            continue;
+        bool first = keys->n == 0;
+        add_key(keys, route->addr.local, domain->name);
+        for (char *const *name = domain->same_as; first && name && *name; name++)
+            add_key(keys, route->addr.local, *name);
+    }
+}
+
+/* The addresses to ask for. false: their homes could not be looked up. */
+static bool gather_keys(struct keeper_ports *ports, const struct conf_domain *domain,
+                        const char *const *locals, size_t n, struct keys *keys)
+{
+    char text[ADDR_TEXT_MAX + 1];
+    for (size_t done = 0; done < n && keys->n < SAMPLE;) {
+        size_t batch = 0;
+        for (; done < n && batch < BATCH; done++) {
+            addr_format(locals[done][0] ? locals[done] : UNLISTED, domain->name, text);
+            memset(&ports->routes[batch], 0, sizeof(*ports->routes));
+            batch += route_prepare(ports->conf, text, strlen(text), &ports->routes[batch]);
+        }
+        if (!look_up(ports, batch))
+            return false;
+        take_locked(ports, batch, domain, keys);
+    }
+    return true;
+}
+
+static enum fence_answer port_selftest(void *context, const char *name,
+                                       const char *const *locals, size_t n, char *why,
+                                       size_t size)
+{
+    struct keeper_ports *ports = context;
+    const struct conf_domain *domain = conf_managed(ports->conf, name);
+    if (!domain || strcmp(domain->name, name) != 0) {
+        snprintf(why, size, "domain %.80s is not in this host's sluice.conf: add it and "
+                            "reload sluice-policyd",
+                 name);
+        return FENCE_NOT_YET;
+    }
+    if (!keeper_settings(ports, SETTINGS_MS)) {
+        snprintf(why, size, "%s", queue_error(ports->queue));
+        return FENCE_FAILED;
+    }
+    check_settings(ports, domain, why, size);
+    if (why[0])
+        return FENCE_NOT_YET;
+    struct keys *keys = calloc(1, sizeof(*keys));
+    enum fence_answer answer = FENCE_FAILED;
+    if (!keys || !route_room(ports))
+        snprintf(why, size, "out of memory");
+    else if (!gather_keys(ports, domain, locals, n, keys))
+        snprintf(why, size, "%s", store_error(ports->store));
+    else if (keys->n > 0 && !ports->queue->ops->selftest(ports->queue, &ports->settings,
+                                                         keys->list, keys->n))
+        snprintf(why, size, "%s", queue_error(ports->queue));
+    else
+        answer = FENCE_YES;
+    free(keys);
+    return answer;
+}
+
+/* ---- reload ------------------------------------------------------------------------ */
+
+static void take_old(void *context, uint64_t pid, uint64_t started, const char *name)
+{
+    static const char *const remembering[] = {"qmgr", "nqmgr", "oqmgr", "local"};
+    struct keeper_ports *ports = context;
+    bool wanted = false;
+    for (size_t i = 0; i < sizeof(remembering) / sizeof(remembering[0]); i++)
+        wanted |= strcmp(name, remembering[i]) == 0;
+    if (!wanted)
+        return;
+    struct old_process *old = realloc(ports->old, (ports->old_count + 1) * sizeof(*old));
+    if (!old)
+        return;
+    ports->old = old;
+    old += ports->old_count++;
+    memset(old, 0, sizeof(*old));
+    old->pid = pid;
+    old->started = started;
+    memcpy(old->name, name, strnlen(name, sizeof(old->name) - 1));
+}
+
+static enum fence_answer port_reload(void *context, char *why, size_t size)
+{
+    struct keeper_ports *ports = context;
+    ports->old_count = 0;
+    if (ports->queue->ops->daemons(ports->queue, take_old, ports) &&
+        /* Not running: it remembers nothing. */
+        (ports->old_count == 0 || ports->queue->ops->reload(ports->queue)))
+        return FENCE_YES;
+    snprintf(why, size, "%s", queue_error(ports->queue));
+    return FENCE_FAILED;
+}
+
+struct survivors {
+    const struct keeper_ports *ports;
+    const struct old_process *one;
+    size_t n;
+};
+
+static void take_survivor(void *context, uint64_t pid, uint64_t started, const char *name)
+{
+    struct survivors *survivors = context;
+    (void)name;
+    for (size_t i = 0; i < survivors->ports->old_count; i++) {
+        const struct old_process *old = &survivors->ports->old[i];
+        if (old->pid == pid && old->started == started) {
+            survivors->one = old;
+            survivors->n++;
+        }
+    }
+}
+
+static enum fence_answer port_settled(void *context, char *why, size_t size)
+{
+    struct keeper_ports *ports = context;
+    struct survivors survivors = {.ports = ports};
+    if (!ports->queue->ops->daemons(ports->queue, take_survivor, &survivors)) {
+        snprintf(why, size, "%s", queue_error(ports->queue));
+        return FENCE_FAILED;
+    }
+    if (survivors.n == 0)
+        return FENCE_YES;
+    snprintf(why, size,
+             "waiting for %zu of Postfix' processes of before the reload, e.g. %s %llu",
+             survivors.n, survivors.one->name, (unsigned long long)survivors.one->pid);
+    return FENCE_NOT_YET;
+}
+
+/* ---- drain -------------------------------------------------------------------------- */
+
+struct drain {
+    struct keeper_ports *ports;
+    bool judge;
+    fence_message_fn *each;
+    void *context;
+};
+
+static bool any_to_wait_for(const struct keeper_ports *ports, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ports->routes[i].verdict == VERDICT_HOLD ||
+            ports->routes[i].verdict == VERDICT_LATER)
+            return true;
+    return false;
+}
+
+static bool relevant(struct keeper_ports *ports, const struct queue_entry *entry)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < entry->count; i++)
+        if (queue_is_local(&ports->settings, entry->recipients[i].address))
+            return true;
+    for (size_t i = 0; i < entry->count; i++) {
+        const char *address = entry->recipients[i].address;
+        memset(&ports->routes[n], 0, sizeof(*ports->routes));
+        n += route_prepare(ports->conf, address, strlen(address), &ports->routes[n]);
+        if (n < BATCH && i + 1 < entry->count)
+            continue;
+        (void)look_up(ports, n); /* what is not known is VERDICT_LATER */
+        if (any_to_wait_for(ports, n))
+            return true;
+        n = 0;
+    }
+    return false;
+}
+
+static bool take_entry(void *context, const struct queue_entry *entry)
+{
+    struct drain *drain = context;
+    struct fence_message message = {
+        .id = entry->id,
+        .in_flight = entry->queue == QUEUE_INCOMING || entry->queue == QUEUE_ACTIVE,
+        .settled = entry->queue == QUEUE_DEFERRED || entry->queue == QUEUE_HOLD,
+    };
+    if (drain->judge && message.in_flight)
+        message.relevant = relevant(drain->ports, entry);
+    drain->each(drain->context, &message);
+    return true;
+}
+
+static bool port_list(void *context, bool judge, fence_message_fn *each,
+                      void *each_context, char *why, size_t size)
+{
+    struct keeper_ports *ports = context;
+    struct drain drain = {ports, judge, each, each_context};
+    if (!route_room(ports)) {
+        snprintf(why, size, "out of memory");
+        return false;
+    }
+    if (keeper_settings(ports, SETTINGS_MS) &&
+        ports->queue->ops->list(ports->queue, take_entry, &drain))
+        return true;
+    snprintf(why, size, "%s", queue_error(ports->queue));
+    return false;
+}
+
+struct fence_ports keeper_fence_ports(struct keeper_ports *ports)
+{
+    return (struct fence_ports){
+        .context = ports,
+        .now_ms = port_now,
+        .lookups_started = port_started,
+        .lookups_answered = port_answered,
+        .selftest = port_selftest,
+        .reload = port_reload,
+        .settled = port_settled,
+        .list = port_list,
+    };
+}

@@ -1,0 +1,83 @@
+"""Policy requests and map lookups of sluice-policyd over GETs of Redis.
+
+tests/bench/load asks for managed mailboxes (home old, on the old side: one
+HMGET and the history check each) over 50 connections on the service's unix
+socket; redis-benchmark does GET, 50 connections, no pipelining, on the unix
+socket of the same Redis. Both sides are measured on an idle mail server.
+"""
+
+import json
+import os
+import statistics
+
+from lab import DOMAIN, Lab
+from measure import AT_LEAST, AT_MOST, Figure, ratios, say
+from parts.process import CommandFailed, run
+
+NAMES = ["policy_ratio", "policy_p99_ms", "map_ratio", "map_p99_ms"]
+CONNECTIONS = 50
+SECONDS = 3
+GETS = 250000
+MAILBOXES = 1000
+RATIO, P99_MS = 0.7, 2.0
+
+
+def measure(bindir, rounds, wanted):
+    figures = []
+    with Lab(bindir=bindir) as lab:
+        start(lab)
+        for mode in ("policy", "map"):
+            if any(name.startswith(mode) for name in wanted):
+                figures += measure_service(lab, bindir, mode, rounds)
+    return [figure for figure in figures if figure.name in wanted]
+
+
+def start(lab):
+    """Redis, and the old side with 1,000 mailboxes."""
+    lab.wire_sluice()
+    lab.redis.start()
+    lab.old.sluice.write_config()
+    lab.old.sluice.policyd.start()
+    lab.old.postfix.start()
+    lab.old.sluice.cli("init", check=True)
+    lab.import_mailboxes([f"u{number}@{DOMAIN}"
+                          for number in range(MAILBOXES)])
+
+
+def measure_service(lab, bindir, mode, rounds):
+    served, gets, p99 = [], [], []
+
+    def service():
+        result = load(bindir, mode, os.path.join(lab.old.sluice.sockets,
+                                                 f"{mode}.sock"))
+        served.append(result["per_second"])
+        p99.append(result["p99_ms"])
+        return result["per_second"]
+
+    def peer():
+        gets.append(redis_gets(lab.redis.socket))
+        return gets[-1]
+
+    ratio = ratios(rounds, service, peer)
+    say(f"{mode}: {statistics.median(served):.0f} requests/s, "
+        f"p99 {statistics.median(p99):.2f} ms; "
+        f"redis-benchmark GET {statistics.median(gets):.0f}/s")
+    return [Figure(f"{mode}_ratio", ratio, RATIO, AT_LEAST),
+            Figure(f"{mode}_p99_ms", statistics.median(p99), P99_MS, AT_MOST)]
+
+
+def load(bindir, mode, socket):
+    _, out, _ = run([os.path.join(bindir, "tests", "bench", "load"), mode,
+                     socket, "-c", CONNECTIONS, "-s", SECONDS,
+                     "-d", DOMAIN, "-n", MAILBOXES])
+    result = json.loads(out)
+    if result["bad"]:
+        raise CommandFailed(f"{mode}: {result['bad']} wrong answers")
+    return result
+
+
+def redis_gets(socket):
+    """GETs per second by redis-benchmark."""
+    _, out, _ = run(["redis-benchmark", "-t", "get", "-c", CONNECTIONS, "-P",
+                     1, "-n", GETS, "-s", socket, "--csv"])
+    return float(out.splitlines()[-1].split(",")[1].strip('"'))

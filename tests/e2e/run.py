@@ -1,0 +1,222 @@
+"""Runs the unit tests (make check) and the end-to-end tests, and counts them.
+
+Contract
+  SLUICE_BINDIR names the build directory. Each CUnit test and each test_*
+  function counts as one test; a unit program that is no CUnit program counts
+  by automake's verdict. End-to-end tests run in processes of their own, -j at
+  a time (they mostly wait), each with a time limit; those of a file with
+  SERIAL = True run alone, last. Logs are in BINDIR/e2e-logs, automake's next
+  to the test programs.
+"""
+
+import argparse
+import ast
+import glob
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HARNESS = os.path.join(HERE, "harness.py")
+TEST_LIMIT_S = 420
+CHECK_LIMIT_S = 600
+SHOWN_LINES = 60
+SKIPPED = 77
+
+
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self._failures = []
+
+    def add(self, verdict, name, seconds=None, reason="", log=""):
+        counter = {"ok": "passed", "FAIL": "failed", "skip": "skipped"}
+        setattr(self, counter[verdict], getattr(self, counter[verdict]) + 1)
+        timing = "" if seconds is None else f" ({seconds:.1f} s)"
+        reason = f": {reason}" if reason else ""
+        print(f"{verdict:4} {name}{reason}{timing}", flush=True)
+        if verdict == "FAIL":
+            self._failures.append(name)
+            if log:
+                print("\n".join("     | " + line for line in
+                                log.splitlines()[-SHOWN_LINES:]), flush=True)
+
+    def finish(self):
+        for name in self._failures:
+            print(f"failed: {name}")
+        print(f"{self.passed} passed, {self.failed} failed, "
+              f"{self.skipped} skipped", flush=True)
+        ran = self.passed + self.failed
+        return 1 if self.failed or not ran else 0
+
+
+# unit tests
+
+def run_unit(bindir, tally, pattern):
+    for stale in results_of_automake(bindir):
+        os.unlink(stale)
+    began = time.monotonic()
+    code, output = run_limited(["make", "-C", bindir, "-k", "check"],
+                               CHECK_LIMIT_S)
+    results = results_of_automake(bindir)
+    for path in results:
+        count_unit_program(bindir, path, tally, pattern)
+    if code != 0 and not tally.failed:
+        tally.add("FAIL", "make check", time.monotonic() - began, "", output)
+
+
+def results_of_automake(bindir):
+    return sorted(glob.glob(os.path.join(bindir, "tests", "**", "*.trs"),
+                            recursive=True))
+
+
+def count_unit_program(bindir, path, tally, pattern):
+    """Counts the tests of one program by its CUnit output, else as one."""
+    name = os.path.relpath(path, bindir)[:-len(".trs")]
+    with open(path, encoding="utf-8") as file:
+        verdict = re.search(r":global-test-result: (\S+)", file.read())
+    with open(path[:-len("trs")] + "log", encoding="utf-8",
+              errors="replace") as file:
+        log = file.read()
+    failed_before = tally.failed
+    for test, verdict_of_test in cunit_tests(log):
+        if pattern.search(f"{name}:{test}"):
+            tally.add(verdict_of_test, f"{name}:{test}", log=log)
+    outcome = verdict.group(1) if verdict else "ERROR"
+    if outcome == "SKIP" and pattern.search(name):
+        tally.add("skip", name)
+    elif outcome == "PASS" and not cunit_tests(log) and pattern.search(name):
+        tally.add("ok", name)
+    elif outcome not in ("PASS", "SKIP") and tally.failed == failed_before \
+            and pattern.search(name):
+        tally.add("FAIL", name, reason=outcome, log=log)
+
+
+def cunit_tests(log):
+    """[(test, "ok" or "FAIL")] from the output of CUnit's basic mode."""
+    return [(name, "ok" if verdict == "passed" else "FAIL")
+            for name, verdict in re.findall(
+                r"^\s*Test: (.*?) ?\.\.\.\s*(passed|FAILED)", log,
+                re.MULTILINE)]
+
+
+# end-to-end tests
+
+class Case:
+    def __init__(self, path, function, serial):
+        self.path = path
+        self.function = function
+        self.serial = serial
+        stem = os.path.splitext(os.path.basename(path))[0]
+        self.name = f"e2e/{stem}:{function}"
+
+
+def find_cases(pattern):
+    cases = []
+    for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
+        with open(path, encoding="utf-8") as file:
+            body = ast.parse(file.read(), path).body
+        serial = any(
+            isinstance(node, ast.Assign) and node.targets[0].id == "SERIAL"
+            for node in body if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name))
+        cases += [Case(path, node.name, serial) for node in body
+                  if isinstance(node, ast.FunctionDef)
+                  and node.name.startswith("test_")]
+    return [case for case in cases if pattern.search(case.name)]
+
+
+def run_e2e(bindir, tally, pattern, jobs):
+    cases = find_cases(pattern)
+    logs = os.path.join(bindir, "e2e-logs")
+    os.makedirs(logs, exist_ok=True)
+    together = [case for case in cases if not case.serial]
+    for workers, batch in ((jobs, together),
+                           (1, [case for case in cases if case.serial])):
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda case: run_case(case, logs, tally), batch))
+
+
+def run_case(case, logs, tally):
+    began = time.monotonic()
+    code, output = run_limited(
+        [sys.executable, "-B", HARNESS, case.path, case.function],
+        TEST_LIMIT_S)
+    seconds = time.monotonic() - began
+    name = case.name.removeprefix("e2e/").replace(":", ".")
+    with open(os.path.join(logs, name + ".log"), "w",
+              encoding="utf-8") as file:
+        file.write(output)
+    if code == 0:
+        tally.add("ok", case.name, seconds)
+    elif code == SKIPPED:
+        reason = output.strip().splitlines()[-1].removeprefix("skipped: ")
+        tally.add("skip", case.name, seconds, reason)
+    else:
+        tally.add("FAIL", case.name, seconds, "", output)
+
+
+# processes
+
+_running = set()
+
+
+def run_limited(argv, limit):
+    """(exit code, output). Past the limit SIGTERM, which ends a lab's
+    servers too, and a code that is a failure."""
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True)
+    _running.add(process)
+    try:
+        output, _ = process.communicate(timeout=limit)
+        return process.returncode, output
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            output, _ = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+        return 1, f"{output}\nnot finished within {limit} s\n"
+    finally:
+        _running.discard(process)
+
+
+def end_all(number, _frame):
+    for process in list(_running):
+        process.terminate()
+    for process in list(_running):
+        process.wait(60)
+    os._exit(128 + number)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/run")
+    parser.add_argument("-k", metavar="PATTERN", default="",
+                        help="only tests whose name matches (a regex)")
+    parser.add_argument("-j", type=int, metavar="N", default=2,
+                        help="end-to-end tests at a time, default 2")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--unit", action="store_true")
+    only.add_argument("--e2e", action="store_true")
+    options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end_all)
+    bindir = os.environ["SLUICE_BINDIR"]
+    pattern = re.compile(options.k)
+    tally = Tally()
+    if not options.e2e:
+        run_unit(bindir, tally, pattern)
+    if not options.unit:
+        run_e2e(bindir, tally, pattern, options.j)
+    return tally.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
