@@ -367,6 +367,10 @@ int changes_domain(struct changes *changes, const char *domain, struct tally *ta
     struct tally mine = { 0 };
     struct store_totals totals;
     int code = totals_of(changes, domain, &totals);
+    if (code == EXIT_DONE) {
+        changes->total += totals.old + totals.locked + totals.rolling_back + totals.new;
+        progress_total(changes->total);
+    }
     if (code == EXIT_DONE && changes->context->dry_run)
         judge_totals(changes, domain, &totals, &mine);
     else if (code == EXIT_DONE)

@@ -26,7 +26,8 @@ struct changes {
     const char *const *without;
     bool force;       /* do not ask for the fence */
     bool old_is_done; /* rollback: a mailbox at home old was brought back before */
-    uint64_t total;   /* of the progress bar; 0: none is shown */
+    uint64_t total;   /* of the progress bar: the single mailboxes at first, each
+                         whole domain adds its own */
     /* results */
     struct tally all;
     uint64_t epoch;   /* highest of the locks that were made or there before */

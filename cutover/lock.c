@@ -34,7 +34,8 @@ struct run {
 static int run_pass(struct run *run)
 {
     int code = EXIT_DONE;
-    progress_begin(run->changes.context->command, run->targets.mailboxes);
+    run->changes.total = run->targets.mailboxes;
+    progress_begin(run->changes.context->command, run->changes.total);
     for (size_t i = 0; i < run->targets.count && code == EXIT_DONE; i++)
         code = changes_target(&run->changes, &run->targets.items[i], &run->tallies[i]);
     progress_end();

@@ -278,7 +278,8 @@ bool postconf_same_endpoint(const char *text, const char *queue_directory, bool 
         const char *path = word + 5;
         int n = path[0] == '/' && !chroot
                     ? snprintf(whole, sizeof(whole), "%s", path)
-                    : snprintf(whole, sizeof(whole), "%s/%s", queue_directory, path);
+                    : snprintf(whole, sizeof(whole), "%s/%s", queue_directory,
+                               path + strspn(path, "/"));
         return n > 0 && (size_t)n < sizeof(whole) && same_path(whole, endpoint->path);
     }
     if (endpoint->host == NULL)

@@ -176,7 +176,8 @@ static int read_homes(struct rollback *rollback)
 static int lock_all(struct rollback *rollback)
 {
     int code = EXIT_DONE;
-    progress_begin("rollback", rollback->targets.mailboxes);
+    rollback->changes.total = rollback->targets.mailboxes;
+    progress_begin("rollback", rollback->changes.total);
     for (size_t i = 0; i < rollback->targets.count && code == EXIT_DONE; i++)
         code = changes_target(&rollback->changes, &rollback->targets.items[i],
                               &rollback->ways[i].tally);

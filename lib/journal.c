@@ -430,8 +430,7 @@ static bool record_ends_at(const char *buf, size_t end, struct position *out)
     if (end < END_LEN || memcmp(buf + end - END_LEN, "end ", 4) != 0)
         return false;
     for (size_t at = end - END_LEN; at-- > 0;) {
-        if (end - at < RECORD_START_LEN ||
-            memcmp(buf + at, RECORD_START, RECORD_START_LEN) != 0)
+        if (memcmp(buf + at, RECORD_START, RECORD_START_LEN) != 0)
             continue;
         if (parse_record(buf + at, end - at, &event, &used) == PARSED_RECORD &&
             used == end - at) {

@@ -65,6 +65,44 @@ void store_host_text(const char *in, char *out, size_t size)
     out[n] = '\0';
 }
 
+/* Whether text can stand in a record and a line of an event. */
+static bool is_plain(const char *text, size_t max)
+{
+    size_t n = 0;
+    for (; text[n]; n++)
+        if ((unsigned char)text[n] < ' ' || text[n] == 0x7f)
+            return false;
+    return n <= max;
+}
+
+/* As home_decode() takes it; NULL and "" are fine. */
+static bool is_address(const char *text)
+{
+    if (!text || !text[0])
+        return true;
+    const char *at = strrchr(text, '@');
+    return is_plain(text, ADDR_TEXT_MAX) && at && at > text && at[1];
+}
+
+bool store_check_change(struct store *store, const struct change *change)
+{
+    if (change->count > EVENT_ITEMS_MAX) {
+        store_set_error(store, "a chunk of %zu mailboxes: at most %d go at once",
+                        change->count, EVENT_ITEMS_MAX);
+        return false;
+    }
+    for (size_t i = 0; i < change->count; i++) {
+        const struct change_item *item = &change->items[i];
+        if (!is_plain(item->local, ADDR_LOCAL_MAX) || !is_address(item->new_address) ||
+            !is_address(item->copy)) {
+            store_set_error(store, "mailbox %zu of the chunk is not a canonical address",
+                            i + 1);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- dispatch --------------------------------------------------------- */
 
 void store_free(struct store *store)

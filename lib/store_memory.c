@@ -5,7 +5,8 @@
  * never down and compares with no journal; store_durable() and store_recover()
  * refuse, since nothing in it stays.
  *
- * Limits: an aborted process on lack of memory; no use outside tests.
+ * Limits: it aborts when memory is short, and change_all() makes one event of
+ * any size; no use outside tests.
  */
 #include "config.h"
 
@@ -75,15 +76,16 @@ static void *must(void *allocated)
     return allocated;
 }
 
-/* Makes room for one more element and returns it, zeroed. */
+/* Makes room for one more element in the array that the pointer at list points
+ * to, and returns it, zeroed. */
 static void *append_to(void *list, size_t *count, size_t size)
 {
-    char **items = list;
-    *items = must(realloc(*items, (*count + 1) * size));
-    char *added = *items + *count * size;
-    memset(added, 0, size);
-    ++*count;
-    return added;
+    char *items;
+    memcpy(&items, list, sizeof(items)); /* a pointer of any object type */
+    items = must(realloc(items, (*count + 1) * size));
+    memcpy(list, &items, sizeof(items));
+    memset(items + *count * size, 0, size);
+    return items + (*count)++ * size;
 }
 
 static int64_t now_ms(void)
@@ -190,7 +192,7 @@ static bool add_total(void *context, const char *local, const struct home *home)
     else if (home->state == HOME_OLD)
         totals->old++;
     else if (home->state == HOME_NEW)
-        totals->new ++;
+        totals->new += 1;
     else if (home->rollback)
         totals->rolling_back++;
     else
@@ -463,11 +465,8 @@ static enum commit memory_change_finish(struct store *store, const struct change
     result->epoch = 0;
     if (change->count == 0)
         return COMMIT_DONE;
-    if (change->count > EVENT_ITEMS_MAX) {
-        store_set_error(store, "a chunk of %zu mailboxes: at most %d go at once",
-                        change->count, EVENT_ITEMS_MAX);
+    if (!store_check_change(store, change))
         return COMMIT_REFUSED;
-    }
     enum commit commit = making_begin(&making, store, change->op, change->domain,
                                       change->force, change->without);
     if (commit != COMMIT_DONE)

@@ -71,12 +71,15 @@ void store_set_error(struct store *store, const char *fmt, ...)
  * or as an arrival (it is delivered on the new side). */
 bool store_is_floater(const struct route *route);
 bool store_is_arrival(const struct route *route);
+/* Whether a change's items fit records and events: their number, local parts
+ * and addresses as addr.h makes them. Sets the error. */
+bool store_check_change(struct store *store, const struct change *change);
 /* Marks the lookup of every managed route. */
 void store_routes_set(struct route *const routes[], size_t n, enum lookup lookup);
 /* A random event id; false: the kernel gave none. */
 bool store_event_id(char out[EVENT_ID_LEN + 1]);
-/* The host record's text after its first four figures, control characters in
- * version and state replaced by spaces: no record can forge a field. */
+/* Copies a host's version or state, control characters replaced by spaces: no
+ * text can forge a field of the record. */
 void store_host_text(const char *in, char *out, size_t size);
 
 #endif

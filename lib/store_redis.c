@@ -256,9 +256,14 @@ enum commit sr_script_reply(struct store_redis *sr, const struct resp *reply)
         return COMMIT_DONE;
     if (!sr_check(sr, reply))
         return COMMIT_UNCERTAIN;
+    if (!code) {
+        store_set_error(&sr->base, "Redis answered a script with something else; it may have "
+                                   "been written, repeat the command to make sure");
+        return COMMIT_UNCERTAIN;
+    }
     const char *one = resp_text(resp_at(reply, 1), NULL);
     const char *two = resp_text(resp_at(reply, 2), NULL);
-    set_refusal(sr, code ? code : "?", one ? one : "", two ? two : "");
+    set_refusal(sr, code, one ? one : "", two ? two : "");
     return COMMIT_REFUSED;
 }
 

@@ -44,44 +44,6 @@ void sr_change_scripts(struct redis_script scripts[SCRIPT_COUNT])
 
 /* ---- one chunk: asking ------------------------------------------------- */
 
-/* Whether text can stand in a record and a line of an event. */
-static bool is_plain(const char *text, size_t max)
-{
-    size_t n = 0;
-    for (; text[n]; n++)
-        if ((unsigned char)text[n] < ' ' || text[n] == 0x7f)
-            return false;
-    return n <= max;
-}
-
-/* As home_decode() takes it; NULL and "" are fine. */
-static bool is_address(const char *text)
-{
-    if (!text || !text[0])
-        return true;
-    const char *at = strrchr(text, '@');
-    return is_plain(text, ADDR_TEXT_MAX) && at && at > text && at[1];
-}
-
-static bool check_change(struct store_redis *sr, const struct change *change)
-{
-    if (change->count > EVENT_ITEMS_MAX) {
-        store_set_error(&sr->base, "a chunk of %zu mailboxes: at most %d go at once",
-                        change->count, EVENT_ITEMS_MAX);
-        return false;
-    }
-    for (size_t i = 0; i < change->count; i++) {
-        const struct change_item *item = &change->items[i];
-        if (!is_plain(item->local, ADDR_LOCAL_MAX) || !is_address(item->new_address) ||
-            !is_address(item->copy)) {
-            store_set_error(&sr->base, "mailbox %zu of the chunk is not a canonical address",
-                            i + 1);
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool has_extra(const struct change *change, const struct change_item *item)
 {
     return item->expect_epoch > 0 ||
@@ -103,7 +65,7 @@ static void put_extra(struct redis_args *args, const struct change *change,
         len = (size_t)snprintf(text, sizeof(text), "e=%llx",
                                (unsigned long long)item->expect_epoch);
     for (size_t i = 0; i < 2; i++)
-        if (parts[i].value) /* fits: check_change() saw the lengths */
+        if (parts[i].value) /* fits: store_check_change() saw the lengths */
             len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", parts[i].name,
                                     parts[i].value);
     redis_arg(args, text, len);
@@ -142,7 +104,7 @@ static bool change_args(struct store_redis *sr, const struct change *change)
 
 static enum sr_chunk begin_chunk(struct store_redis *sr, const struct change *change)
 {
-    if (!check_change(sr, change))
+    if (!store_check_change(&sr->base, change))
         return CHUNK_REFUSED;
     if (sr->under_way > 0) {
         if (sr->chunks[sr->under_way - 1] == CHUNK_LOST)
@@ -287,7 +249,7 @@ enum commit sr_change_finish(struct store *store, const struct change *change,
     sr->under_way--;
     memmove(sr->chunks, sr->chunks + 1, sr->under_way * sizeof(sr->chunks[0]));
     if (chunk == CHUNK_REFUSED) {
-        (void)check_change(sr, change); /* sets the error again */
+        (void)store_check_change(&sr->base, change); /* sets the error again */
         return COMMIT_REFUSED;
     }
     if (chunk == CHUNK_LOST)

@@ -28,8 +28,8 @@
 
 #include "queue.h"
 
-#define SAMPLE_MAX  200
-#define DOMAINS_MAX 50
+#define SAMPLE_MAX       200
+#define DOMAINS_MAX      50
 #define SELFTEST_SLOW_MS 5000
 
 enum stage { STAGE_OPEN, STAGE_SELFTEST, STAGE_CACHES, STAGE_DRAIN, STAGE_CONFIRMED };
@@ -49,11 +49,11 @@ struct generation {
     struct sample *samples;
     size_t domains, sampled;
     bool selftest_failed;
-    int64_t due_ms;    /* next self-test */
-    int64_t retry_ms;  /* its back-off */
-    int64_t fresh_ms;  /* caches are fresh then; 0: not known yet */
+    int64_t due_ms;   /* next self-test */
+    int64_t retry_ms; /* its back-off */
+    int64_t fresh_ms; /* caches are fresh then; 0: not known yet */
     bool reloading;
-    bool noted;        /* ids are those waited for */
+    bool noted; /* ids are those waited for */
     char (*ids)[QUEUE_ID_MAX];
     size_t id_count;
     char why[160];
@@ -281,7 +281,8 @@ static void step_wait(struct fence *fence, struct generation *generation)
             return;
         }
         /* It is not known how long ago the last of them was answered. */
-        generation->fresh_ms = at + FENCE_CACHE_MS;
+        generation->fresh_ms =
+            at + FENCE_CACHE_MS + fence->ports.cache_slack(fence->ports.context);
     }
     if (at >= generation->fresh_ms) {
         to_drain(fence, generation);
@@ -408,8 +409,8 @@ static void strike_out(struct generation *generation, const struct listing *list
     for (size_t i = 0; i < generation->id_count; i++) {
         struct seen key;
         memcpy(key.id, generation->ids[i], QUEUE_ID_MAX);
-        if (listing->n > 0 && waits(bsearch(&key, listing->all, listing->n,
-                                            sizeof(key), by_id)))
+        if (listing->n > 0 &&
+            waits(bsearch(&key, listing->all, listing->n, sizeof(key), by_id)))
             memmove(generation->ids[n++], generation->ids[i], QUEUE_ID_MAX);
     }
     generation->id_count = n;
@@ -437,7 +438,7 @@ static void drain_one(struct generation *generation, const struct listing *listi
 static void step_drain(struct fence *fence)
 {
     bool wanted = false, judge = false;
-    struct listing listing = {0};
+    struct listing listing = { 0 };
     int64_t begun = now(fence);
     for (struct generation *g = fence->first; g; g = g->next) {
         wanted |= g->stage == STAGE_DRAIN;
@@ -457,9 +458,8 @@ static void step_drain(struct fence *fence)
     free(listing.all);
     /* Never busy with listing for more than a third of the time. */
     int64_t took = now(fence) - begun;
-    fence->list_due_ms = begun + took + (fence->list_wait_ms > 2 * took
-                                             ? fence->list_wait_ms
-                                             : 2 * took);
+    fence->list_due_ms =
+        begun + took + (fence->list_wait_ms > 2 * took ? fence->list_wait_ms : 2 * took);
     if (fence->list_wait_ms * 2 <= FENCE_LIST_MOST_MS)
         fence->list_wait_ms *= 2;
 }

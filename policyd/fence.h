@@ -43,6 +43,9 @@ struct fence_ports {
      * all are answered */
     uint64_t (*lookups_started)(void *context);
     uint64_t (*lookups_answered)(void *context);
+    /* Milliseconds that the MTA may go on with an answer of ours before its
+     * cache's time begins, besides those in FENCE_CACHE_MS. */
+    int64_t (*cache_slack)(void *context);
     /* Whether the gate holds those of the addresses that are locked now.
      * NOT_YET and FAILED: why says what is wrong; asked again later. */
     enum fence_answer (*selftest)(void *context, const char *domain,
@@ -82,15 +85,15 @@ size_t fence_pending(const struct fence *fence);
 void fence_state(const struct fence *fence, char *out, size_t size);
 
 /* Milliseconds; for the tests. */
-#define FENCE_JOIN_MS         250
-#define FENCE_JOIN_RELOAD_MS  500
-#define FENCE_JOIN_MOST_MS    5000
+#define FENCE_JOIN_MS        250
+#define FENCE_JOIN_RELOAD_MS 500
+#define FENCE_JOIN_MOST_MS   5000
 /* Postfix resolve_clnt.c, RES_CLNT cache: 30 s from the reply; 2 s for the
  * reply's way from our socket through trivial-rewrite. */
-#define FENCE_CACHE_MS        32000
-#define FENCE_LIST_FIRST_MS   100
-#define FENCE_LIST_MOST_MS    1000
-#define FENCE_RETRY_FIRST_MS  250
-#define FENCE_RETRY_MOST_MS   2000
+#define FENCE_CACHE_MS       32000
+#define FENCE_LIST_FIRST_MS  100
+#define FENCE_LIST_MOST_MS   1000
+#define FENCE_RETRY_FIRST_MS 250
+#define FENCE_RETRY_MOST_MS  2000
 
 #endif

@@ -52,43 +52,44 @@ struct command_info {
 };
 
 static const struct command_info commands[HELPER_COMMANDS] = {
-    [HELPER_LIST] = {.program = "postqueue", .arguments = {"-j"}, .seconds = 120},
-    [HELPER_HOLD] = {.program = "postsuper",
-                     .arguments = {"-h", "-", "deferred"},
-                     .takes_ids = true,
-                     .most = HELPER_ITEMS_MAX,
-                     .seconds = 60},
-    [HELPER_RELEASE] = {.program = "postsuper",
-                        .arguments = {"-r", "-", "hold"},
-                        .takes_ids = true,
-                        .most = HELPER_ITEMS_MAX,
-                        .seconds = 60},
-    [HELPER_REQUEUE] = {.program = "postsuper",
-                        .arguments = {"-r", "-", "deferred"},
-                        .takes_ids = true,
-                        .most = HELPER_ITEMS_MAX,
-                        .seconds = 60},
-    [HELPER_FLUSH] = {.program = "postqueue",
-                      .arguments = {"-i"}, /* and the id */
+    [HELPER_LIST] = { .program = "postqueue", .arguments = { "-j" }, .seconds = 120 },
+    [HELPER_HOLD] = { .program = "postsuper",
+                      .arguments = { "-h", "-", "deferred" },
                       .takes_ids = true,
-                      .most = HELPER_FLUSH_MAX,
-                      .seconds = 5},
-    [HELPER_WAKE] = {.program = "postkick",
-                     .arguments = {"public", "pickup", "W"},
-                     .seconds = 10},
-    [HELPER_RELOAD] = {.program = "postfix", .arguments = {"reload"}, .seconds = 60},
-    [HELPER_SETTINGS] = {.program = "postconf",
-                         .arguments = {"-x", "queue_directory", "transport_maps",
-                                       "mydestination", "myorigin",
-                                       "maximal_queue_lifetime", "bounce_queue_lifetime",
-                                       "enable_long_queue_ids"},
-                         .seconds = 15},
-    [HELPER_ASK_MAP] = {.program = "postmap",
-                        .arguments = {"-q", "-"}, /* and the map */
-                        .takes_keys = true,
-                        .most = HELPER_KEYS_MAX,
-                        .seconds = 20},
-    [HELPER_DAEMONS] = {.program = NULL, .seconds = 10},
+                      .most = HELPER_ITEMS_MAX,
+                      .seconds = 60 },
+    [HELPER_RELEASE] = { .program = "postsuper",
+                         .arguments = { "-r", "-", "hold" },
+                         .takes_ids = true,
+                         .most = HELPER_ITEMS_MAX,
+                         .seconds = 60 },
+    [HELPER_REQUEUE] = { .program = "postsuper",
+                         .arguments = { "-r", "-", "deferred" },
+                         .takes_ids = true,
+                         .most = HELPER_ITEMS_MAX,
+                         .seconds = 60 },
+    [HELPER_FLUSH] = { .program = "postqueue",
+                       .arguments = { "-i" }, /* and the id */
+                       .takes_ids = true,
+                       .most = HELPER_FLUSH_MAX,
+                       .seconds = 5 },
+    [HELPER_WAKE] = { .program = "postkick",
+                      .arguments = { "public", "pickup", "W" },
+                      .seconds = 10 },
+    [HELPER_RELOAD] = { .program = "postfix", .arguments = { "reload" }, .seconds = 60 },
+    [HELPER_SETTINGS] = { .program = "postconf",
+                          .arguments = { "-x", "queue_directory", "transport_maps",
+                                         "mydestination", "myorigin", "relocated_maps",
+                                         "maximal_queue_lifetime",
+                                         "bounce_queue_lifetime",
+                                         "enable_long_queue_ids" },
+                          .seconds = 15 },
+    [HELPER_ASK_MAP] = { .program = "postmap",
+                         .arguments = { "-q", "-" }, /* and the map */
+                         .takes_keys = true,
+                         .most = HELPER_KEYS_MAX,
+                         .seconds = 20 },
+    [HELPER_DAEMONS] = { .program = NULL, .seconds = 10 },
 };
 
 int helper_command_seconds(enum helper_command command, size_t count)
@@ -163,8 +164,8 @@ bool helper_command_line(enum helper_command command, const char *directory,
     size_t n = 0, most = sizeof(info->arguments) / sizeof(info->arguments[0]);
     if (wants_last != (last != NULL) || (last && (last[0] == '-' || !last[0])))
         return false;
-    int len = snprintf(out->program, sizeof(out->program), "%s/%s", directory,
-                       info->program);
+    int len =
+        snprintf(out->program, sizeof(out->program), "%s/%s", directory, info->program);
     if (len < 0 || (size_t)len >= sizeof(out->program) || directory[0] != '/')
         return false;
     out->argv[n++] = out->program;
@@ -227,7 +228,7 @@ void helper_close(struct helper *helper)
     for (int i = 0; helper->pid > 0 && i < 20; i++) {
         if (waitpid(helper->pid, NULL, WNOHANG) != 0)
             break;
-        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+        nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
     }
     free(helper->line);
     free(helper);
@@ -240,7 +241,7 @@ bool helper_available(const struct helper *helper)
 
 bool helper_alive(struct helper *helper)
 {
-    struct pollfd wait = {.fd = helper->fd, .events = POLLIN};
+    struct pollfd wait = { .fd = helper->fd, .events = POLLIN };
     if (helper->pid == 0)
         return true;
     /* Between requests it has nothing to say: readable means closed. */
@@ -268,8 +269,8 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct helper *helper,
 
 static bool send_request(struct helper *helper, const struct helper_request *request)
 {
-    struct wire_request head = {request->command, request->number,
-                                (uint32_t)request->count};
+    struct wire_request head = { request->command, request->number,
+                                 (uint32_t)request->count };
     char *packet = malloc(WIRE_REQUEST_MAX);
     size_t len = sizeof(head);
     if (!packet)
@@ -393,7 +394,7 @@ static size_t receive(struct helper *helper, struct helper_request *request,
 {
     int64_t beat = now_ms() + 1000;
     for (;;) {
-        struct pollfd wait = {.fd = helper->fd, .events = POLLIN};
+        struct pollfd wait = { .fd = helper->fd, .events = POLLIN };
         int ready = poll(&wait, 1, 250);
         if (ready > 0) {
             ssize_t got = recv(helper->fd, packet, WIRE_ANSWER_MAX, 0);

@@ -90,11 +90,10 @@ struct helper_argv {
     char program[512];
 };
 bool helper_command_line(enum helper_command command, const char *directory,
-                         const char *config, const char *last,
-                         struct helper_argv *out);
+                         const char *config, const char *last, struct helper_argv *out);
 
 /* What the child checks before it does anything. */
-bool helper_request_valid(enum helper_command command,
-                          const char *const *items, size_t count);
+bool helper_request_valid(enum helper_command command, const char *const *items,
+                          size_t count);
 
 #endif

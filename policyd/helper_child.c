@@ -102,7 +102,8 @@ static int input_file(const struct request *request)
     int fd = memfd_create("sluice-input", MFD_CLOEXEC);
     for (uint32_t i = 0; fd >= 0 && i < request->head.count; i++) {
         size_t len = strlen(request->items[i]);
-        if (write(fd, request->items[i], len) != (ssize_t)len || write(fd, "\n", 1) != 1) {
+        if (write(fd, request->items[i], len) != (ssize_t)len ||
+            write(fd, "\n", 1) != 1) {
             close(fd);
             fd = -1;
         }
@@ -118,8 +119,8 @@ static int input_file(const struct request *request)
 static void become(const struct child *child, const struct helper_argv *line, int in,
                    int out, int err)
 {
-    static const char *const environment[] = {
-        "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", NULL};
+    static const char *const environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                                               "LANG=C", NULL };
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -151,7 +152,7 @@ struct running {
 static bool spawn(struct child *child, const struct helper_argv *line, int in,
                   struct running *run)
 {
-    int out[2] = {-1, -1}, err[2] = {-1, -1};
+    int out[2] = { -1, -1 }, err[2] = { -1, -1 };
     run->pid = -1;
     if (pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0)
         run->pid = fork();
@@ -211,9 +212,9 @@ static bool relay(struct child *child, struct running *run, int *fd, enum wire_k
 static bool relay_all(struct child *child, struct running *run)
 {
     while (run->out >= 0 || run->err >= 0) {
-        struct pollfd wait[3] = {{.fd = run->out, .events = POLLIN},
-                                 {.fd = run->err, .events = POLLIN},
-                                 {.fd = child->socket, .events = POLLRDHUP}};
+        struct pollfd wait[3] = { { .fd = run->out, .events = POLLIN },
+                                  { .fd = run->err, .events = POLLIN },
+                                  { .fd = child->socket, .events = POLLRDHUP } };
         int64_t left = run->until - now_ms();
         if (left <= 0)
             return false;
@@ -242,7 +243,7 @@ static int reap(struct running *run, bool in_time)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         if (got < 0 && errno != EINTR)
             return 127;
-        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
     }
     kill(-run->pid, SIGKILL);
     kill(run->pid, SIGKILL);
@@ -256,7 +257,7 @@ static int run_command(struct child *child, const struct request *request,
                        const char *last, bool with_input)
 {
     enum helper_command command = request->head.command;
-    struct running run = {.keep = command == HELPER_SETTINGS};
+    struct running run = { .keep = command == HELPER_SETTINGS };
     struct helper_argv line;
     if (!helper_command_line(command, child->commands, child->config, last, &line))
         return -2;
@@ -340,7 +341,8 @@ static bool do_settings(struct child *child, const struct request *request)
 static bool do_ask_map(struct child *child, const struct request *request)
 {
     if (request->head.number >= child->map_count)
-        return refuse(child, "queue helper: main.cf has no transport_maps entry number %u",
+        return refuse(child,
+                      "queue helper: main.cf has no transport_maps entry number %u",
                       request->head.number + 1);
     return report(child, HELPER_ASK_MAP,
                   run_command(child, request, child->maps[request->head.number], true));
@@ -437,8 +439,8 @@ static bool do_daemons(struct child *child, const struct request *request)
             continue;
         if (parent != master && atol(entry->d_name) != master)
             continue;
-        int len = snprintf(line, sizeof(line), "%s %llu %s\n", entry->d_name, started,
-                           name);
+        int len =
+            snprintf(line, sizeof(line), "%s %llu %s\n", entry->d_name, started, name);
         if (len > 0 && (size_t)len < sizeof(line) &&
             !answer(child, WIRE_OUTPUT, line, (size_t)len)) {
             closedir(dir);
@@ -456,7 +458,8 @@ static bool parse(char *packet, size_t len, struct request *request)
     if (len < sizeof(request->head))
         return false;
     memcpy(&request->head, packet, sizeof(request->head));
-    if (request->head.command >= HELPER_COMMANDS || request->head.count > HELPER_ITEMS_MAX)
+    if (request->head.command >= HELPER_COMMANDS ||
+        request->head.count > HELPER_ITEMS_MAX)
         return false;
     char *at = packet + sizeof(request->head), *end = packet + len;
     for (uint32_t i = 0; i < request->head.count; i++) {
@@ -518,7 +521,7 @@ static void detach(int socket)
 
 int helper_child(int socket, const char *commands, const char *config)
 {
-    struct child child = {.socket = socket, .commands = commands, .config = config};
+    struct child child = { .socket = socket, .commands = commands, .config = config };
     char *packet = malloc(WIRE_REQUEST_MAX + 1);
     child.settings = calloc(1, SETTINGS_MAX);
     if (!packet || !child.settings)

@@ -41,12 +41,12 @@
 #include "queue.h"
 #include "release.h"
 
-#define EVENT_WAIT_MS   200
-#define EVENTS_MAX      100
-#define RETRY_MS        1000
-#define COMPLAIN_MS     60000
-#define SETTINGS_MS     60000
-#define TRIM_MS         60000
+#define EVENT_WAIT_MS 200
+#define EVENTS_MAX    100
+#define RETRY_MS      1000
+#define COMPLAIN_MS   60000
+#define SETTINGS_MS   60000
+#define TRIM_MS       60000
 
 struct keeper {
     pthread_t thread;
@@ -159,7 +159,8 @@ static void beat(struct keeper *keeper)
     if (!keeper->host_known)
         return;
     fill_host(keeper);
-    if (now < keeper->beat_ms && !(news(keeper) && now >= keeper->beat_ms - HOST_BEAT_MS + 50))
+    if (now < keeper->beat_ms &&
+        !(news(keeper) && now >= keeper->beat_ms - HOST_BEAT_MS + 50))
         return;
     keeper->beat_ms = now + HOST_BEAT_MS;
     if (store_host_put(keeper->store, &keeper->host) != COMMIT_DONE) {
@@ -271,8 +272,9 @@ static bool take_event(void *context, const struct event *event)
         char text[4096 + 100], path[4096];
         int saved = errno;
         conf_journal_path(keeper->conf, path, sizeof(path));
-        snprintf(text, sizeof(text), "%s: %s: no lock is confirmed until it can be written",
-                 path, strerror(saved));
+        snprintf(text, sizeof(text),
+                 "%s: %s: no lock is confirmed until it can be written", path,
+                 strerror(saved));
         complain(keeper, true, text);
         keeper->append_failed = true;
         return false;
@@ -295,8 +297,8 @@ static bool read_events(struct keeper *keeper)
         return false;
     at = journal_position(keeper->journal);
     keeper->append_failed = false;
-    switch (store_events(keeper->store, &at, EVENT_WAIT_MS, EVENTS_MAX, take_event,
-                         keeper)) {
+    switch (
+        store_events(keeper->store, &at, EVENT_WAIT_MS, EVENTS_MAX, take_event, keeper)) {
     case LOOKUP_FOUND:
         return !keeper->append_failed;
     case LOOKUP_ABSENT:
@@ -310,7 +312,8 @@ static bool read_events(struct keeper *keeper)
     return false;
 }
 
-/* ---- a turn ------------------------------------------------------------------------- */
+/* ---- a turn -------------------------------------------------------------------------
+ */
 
 static bool open_journal(struct keeper *keeper)
 {
@@ -411,12 +414,13 @@ static void *run(void *context)
             continue;
         beat(keeper);
         for (int i = 0; i < RETRY_MS / 100 && !atomic_load(&keeper->stop); i++)
-            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+            nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
     }
     return NULL;
 }
 
-/* ---- life ---------------------------------------------------------------------------- */
+/* ---- life ----------------------------------------------------------------------------
+ */
 
 static void keeper_free(struct keeper *keeper)
 {

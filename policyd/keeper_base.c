@@ -147,8 +147,9 @@ static enum base gather(struct gathering *all, struct store *store, char *error,
     case LOOKUP_FOUND:
         break;
     case LOOKUP_ABSENT:
-        snprintf(error, error_size, "sluice init has not been run: mail for the "
-                                    "configured domains is tried later until then");
+        snprintf(error, error_size,
+                 "sluice init has not been run: mail for the "
+                 "configured domains is tried later until then");
         return BASE_NOT_INITIALISED;
     case LOOKUP_FAILED:
         snprintf(error, error_size, "%s", store_error(store));
@@ -160,9 +161,9 @@ static enum base gather(struct gathering *all, struct store *store, char *error,
         if (all->n > 0 || chunk_for(all))
             return BASE_TAKEN;
     }
-    snprintf(error, error_size, "%s", all->failed || !*store_error(store)
-                                          ? "out of memory while taking a base"
-                                          : store_error(store));
+    snprintf(error, error_size, "%s",
+             all->failed || !*store_error(store) ? "out of memory while taking a base"
+                                                 : store_error(store));
     return BASE_FAILED;
 }
 
@@ -170,7 +171,7 @@ enum base keeper_base(struct store *store, struct journal *journal,
                       void (*each)(void *context, const struct event *event),
                       void *context, char *error, size_t error_size)
 {
-    struct gathering all = {.time = (int64_t)time(NULL)};
+    struct gathering all = { .time = (int64_t)time(NULL) };
     enum base result = gather(&all, store, error, error_size);
     if (result == BASE_TAKEN && !journal_replace(journal, give, &all, error, error_size))
         result = BASE_FAILED;

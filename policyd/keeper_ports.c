@@ -29,6 +29,7 @@
 #define BATCH          200
 #define SETTINGS_MS    10000
 #define LIFETIME_LEAST 10
+#define SLOW_MAPS_MS   30000
 /* The own record of a domain is asked for by an address that is not listed. */
 #define UNLISTED "sluice-self-test"
 
@@ -108,6 +109,14 @@ static uint64_t port_answered(void *context)
     return ports->lookups ? lookups_answered(ports->lookups) : 0;
 }
 
+/* Our answer starts nothing: trivial-rewrite(8) may still wait for other tables
+ * before it answers qmgr(8), whose cache counts from then. */
+static int64_t port_slack(void *context)
+{
+    const struct keeper_ports *ports = context;
+    return !ports->settings_known || ports->settings.slow_maps ? SLOW_MAPS_MS : 0;
+}
+
 /* ---- self-test ------------------------------------------------------------------- */
 
 /* "" or what is wrong with this host for this domain. */
@@ -117,8 +126,9 @@ static void check_settings(const struct keeper_ports *ports,
     const struct queue_settings *settings = &ports->settings;
     queue_uncovered_name(settings, domain, why, size);
     if (!why[0] && !settings->long_ids)
-        snprintf(why, size, "queue ids are reused: set enable_long_queue_ids = yes in "
-                            "main.cf");
+        snprintf(why, size,
+                 "queue ids are reused: set enable_long_queue_ids = yes in "
+                 "main.cf");
     if (!why[0] && (settings->lifetime < LIFETIME_LEAST ||
                     settings->bounce_lifetime < LIFETIME_LEAST))
         snprintf(why, size,
@@ -167,7 +177,8 @@ static bool gather_keys(struct keeper_ports *ports, const struct conf_domain *do
         for (; done < n && batch < BATCH; done++) {
             addr_format(locals[done][0] ? locals[done] : UNLISTED, domain->name, text);
             memset(&ports->routes[batch], 0, sizeof(*ports->routes));
-            batch += route_prepare(ports->conf, text, strlen(text), &ports->routes[batch]);
+            batch +=
+                route_prepare(ports->conf, text, strlen(text), &ports->routes[batch]);
         }
         if (!look_up(ports, batch))
             return false;
@@ -176,27 +187,41 @@ static bool gather_keys(struct keeper_ports *ports, const struct conf_domain *do
     return true;
 }
 
+/* Whether this host is fit for a lock of the domain at all. */
+static enum fence_answer check_host(struct keeper_ports *ports, const char *name,
+                                    char *why, size_t size)
+{
+    const struct conf_domain *domain = conf_managed(ports->conf, name);
+    if (!domain || strcmp(domain->name, name) != 0) {
+        snprintf(why, size,
+                 "domain %.80s is not in this host's sluice.conf: add it and reload "
+                 "sluice-policyd",
+                 name);
+        return FENCE_NOT_YET;
+    }
+    why[0] = '\0';
+    if (!keeper_settings(ports, SETTINGS_MS) ||
+        (ports->conf->fence == FENCE_WAIT &&
+         !ports->queue->ops->unread(ports->queue, why, size))) {
+        snprintf(why, size, "%s", queue_error(ports->queue));
+        return FENCE_FAILED;
+    }
+    if (!why[0])
+        check_settings(ports, domain, why, size);
+    return why[0] ? FENCE_NOT_YET : FENCE_YES;
+}
+
 static enum fence_answer port_selftest(void *context, const char *name,
                                        const char *const *locals, size_t n, char *why,
                                        size_t size)
 {
     struct keeper_ports *ports = context;
     const struct conf_domain *domain = conf_managed(ports->conf, name);
-    if (!domain || strcmp(domain->name, name) != 0) {
-        snprintf(why, size, "domain %.80s is not in this host's sluice.conf: add it and "
-                            "reload sluice-policyd",
-                 name);
-        return FENCE_NOT_YET;
-    }
-    if (!keeper_settings(ports, SETTINGS_MS)) {
-        snprintf(why, size, "%s", queue_error(ports->queue));
-        return FENCE_FAILED;
-    }
-    check_settings(ports, domain, why, size);
-    if (why[0])
-        return FENCE_NOT_YET;
+    enum fence_answer answer = check_host(ports, name, why, size);
+    if (answer != FENCE_YES)
+        return answer;
+    answer = FENCE_FAILED;
     struct keys *keys = calloc(1, sizeof(*keys));
-    enum fence_answer answer = FENCE_FAILED;
     if (!keys || !route_room(ports))
         snprintf(why, size, "out of memory");
     else if (!gather_keys(ports, domain, locals, n, keys))
@@ -214,7 +239,7 @@ static enum fence_answer port_selftest(void *context, const char *name,
 
 static void take_old(void *context, uint64_t pid, uint64_t started, const char *name)
 {
-    static const char *const remembering[] = {"qmgr", "nqmgr", "oqmgr", "local"};
+    static const char *const remembering[] = { "qmgr", "nqmgr", "oqmgr", "local" };
     struct keeper_ports *ports = context;
     bool wanted = false;
     for (size_t i = 0; i < sizeof(remembering) / sizeof(remembering[0]); i++)
@@ -266,7 +291,7 @@ static void take_survivor(void *context, uint64_t pid, uint64_t started, const c
 static enum fence_answer port_settled(void *context, char *why, size_t size)
 {
     struct keeper_ports *ports = context;
-    struct survivors survivors = {.ports = ports};
+    struct survivors survivors = { .ports = ports };
     if (!ports->queue->ops->daemons(ports->queue, take_survivor, &survivors)) {
         snprintf(why, size, "%s", queue_error(ports->queue));
         return FENCE_FAILED;
@@ -279,7 +304,8 @@ static enum fence_answer port_settled(void *context, char *why, size_t size)
     return FENCE_NOT_YET;
 }
 
-/* ---- drain -------------------------------------------------------------------------- */
+/* ---- drain --------------------------------------------------------------------------
+ */
 
 struct drain {
     struct keeper_ports *ports;
@@ -335,7 +361,7 @@ static bool port_list(void *context, bool judge, fence_message_fn *each,
                       void *each_context, char *why, size_t size)
 {
     struct keeper_ports *ports = context;
-    struct drain drain = {ports, judge, each, each_context};
+    struct drain drain = { ports, judge, each, each_context };
     if (!route_room(ports)) {
         snprintf(why, size, "out of memory");
         return false;
@@ -354,6 +380,7 @@ struct fence_ports keeper_fence_ports(struct keeper_ports *ports)
         .now_ms = port_now,
         .lookups_started = port_started,
         .lookups_answered = port_answered,
+        .cache_slack = port_slack,
         .selftest = port_selftest,
         .reload = port_reload,
         .settled = port_settled,

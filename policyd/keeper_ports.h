@@ -25,7 +25,7 @@ struct keeper_ports {
     struct lookups *lookups;
     struct queue_settings settings;
     bool settings_known;
-    int64_t settings_ms;  /* when they were read */
+    int64_t settings_ms;     /* when they were read */
     struct old_process *old; /* of before a reload */
     size_t old_count;
     struct route *routes;

@@ -3,7 +3,7 @@
  * keeper of its locks (keeper.h), and the root part that handles its queue
  * (helper.h).
  *
- *     sluice-policyd [-c FILE] [-t]
+ *     sluice-policyd [-c FILE] [-t] [-v]
  *
  * Order of the start: configuration; queue helper forked, while there is
  * nothing to inherit; sockets taken from the service manager or made;
@@ -77,11 +77,12 @@ struct daemon {
 /* ---- command line --------------------------------------------------------- */
 
 static const char usage[] =
-    "usage: sluice-policyd [-c FILE] [-t]\n"
+    "usage: sluice-policyd [-c FILE] [-t] [-v]\n"
     "  -c, --config FILE  configuration (" CONF_DEFAULT_PATH ")\n"
     "  -t, --test         test the configuration and exit\n"
-    "      --help         this text\n"
-    "      --version      the version\n";
+    "  -v, --verbose      debugging lines in the log\n"
+    "  -V, --version      print the version\n"
+    "  -h, --help         this text\n";
 
 struct options {
     const char *conf_path;
@@ -91,17 +92,17 @@ struct options {
 /* -1: go on; else the exit code. */
 static int parse_options(int argc, char **argv, struct options *out)
 {
-    enum { HELP = 256, VERSION_WANTED };
     static const struct option known[] = {
         { "config", required_argument, NULL, 'c' },
         { "test", no_argument, NULL, 't' },
-        { "help", no_argument, NULL, HELP },
-        { "version", no_argument, NULL, VERSION_WANTED },
+        { "verbose", no_argument, NULL, 'v' },
+        { "version", no_argument, NULL, 'V' },
+        { "help", no_argument, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
     int option;
     *out = (struct options){ .conf_path = CONF_DEFAULT_PATH };
-    while ((option = getopt_long(argc, argv, "c:t", known, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "c:tvVh", known, NULL)) != -1) {
         switch (option) {
         case 'c':
             out->conf_path = optarg;
@@ -109,10 +110,13 @@ static int parse_options(int argc, char **argv, struct options *out)
         case 't':
             out->test = true;
             break;
-        case HELP:
+        case 'v':
+            log_verbose(true);
+            break;
+        case 'h':
             fputs(usage, stdout);
             return EX_OK;
-        case VERSION_WANTED:
+        case 'V':
             puts("sluice-policyd " PACKAGE_VERSION);
             return EX_OK;
         default:

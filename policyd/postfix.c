@@ -26,11 +26,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "queue.h"
 
 #define HOLD_ANSWER "sluice-hold:"
+/* Start times are in ticks of 10 ms, and a reload takes a moment. */
+#define UNREAD_SLACK_S 0.5
 
 /* ---- the listing ---------------------------------------------------------- */
 
@@ -41,10 +46,10 @@ static size_t utf8_length(const unsigned char *text, size_t len)
         unsigned char mask, lead;
         size_t length;
         unsigned long least;
-    } forms[] = {{0x80, 0x00, 1, 0},
-                 {0xe0, 0xc0, 2, 0x80},
-                 {0xf0, 0xe0, 3, 0x800},
-                 {0xf8, 0xf0, 4, 0x10000}};
+    } forms[] = { { 0x80, 0x00, 1, 0 },
+                  { 0xe0, 0xc0, 2, 0x80 },
+                  { 0xf0, 0xe0, 3, 0x800 },
+                  { 0xf8, 0xf0, 4, 0x10000 } };
     for (size_t i = 0; i < 4; i++) {
         if ((text[0] & forms[i].mask) != forms[i].lead)
             continue;
@@ -183,9 +188,9 @@ static bool run_on_ids(struct queue *queue, enum helper_command command,
                        const char *const *ids, size_t n, size_t most, const char *what)
 {
     for (size_t done = 0; done < n; done += most) {
-        struct helper_request request = {.command = command,
-                                         .items = ids + done,
-                                         .count = n - done < most ? n - done : most};
+        struct helper_request request = { .command = command,
+                                          .items = ids + done,
+                                          .count = n - done < most ? n - done : most };
         if (!run_to_success(queue, &request, what))
             return false;
     }
@@ -213,9 +218,10 @@ static void take_line(void *context, const char *text, size_t len)
 
 static bool postfix_list(struct queue *queue, queue_entry_fn *each, void *context)
 {
-    struct listing listing = {.each = each, .context = context};
-    struct helper_request request = {
-        .command = HELPER_LIST, .line = take_line, .context = &listing};
+    struct listing listing = { .each = each, .context = context };
+    struct helper_request request = { .command = HELPER_LIST,
+                                      .line = take_line,
+                                      .context = &listing };
     if (!run_to_success(queue, &request, "postqueue -j"))
         return false;
     if (listing.error[0])
@@ -248,13 +254,13 @@ static bool postfix_flush(struct queue *queue, const char *const *ids, size_t n)
 
 static bool postfix_wake(struct queue *queue)
 {
-    struct helper_request request = {.command = HELPER_WAKE};
+    struct helper_request request = { .command = HELPER_WAKE };
     return run_to_success(queue, &request, "postkick public pickup W");
 }
 
 static bool postfix_reload(struct queue *queue)
 {
-    struct helper_request request = {.command = HELPER_RELOAD};
+    struct helper_request request = { .command = HELPER_RELOAD };
     return run_to_success(queue, &request, "postfix reload");
 }
 
@@ -295,6 +301,8 @@ static void take_setting(void *context, const char *text, size_t len)
     }
     *value = '\0';
     value += 2 + strspn(value + 2, " ");
+    if (strcmp(line, "transport_maps") == 0 || strcmp(line, "relocated_maps") == 0)
+        out->slow_maps |= queue_slow_maps(value);
     if (strcmp(line, "transport_maps") == 0 && !out->transport_maps)
         reader->failed |= !(out->transport_maps = queue_split(value));
     else if (strcmp(line, "mydestination") == 0 && !out->local_domains)
@@ -314,9 +322,10 @@ static bool postfix_settings(struct queue *queue, struct queue_settings *out)
 {
     memset(out, 0, sizeof(*out));
     out->lifetime = out->bounce_lifetime = -1;
-    struct settings_reader reader = {.out = out};
-    struct helper_request request = {
-        .command = HELPER_SETTINGS, .line = take_setting, .context = &reader};
+    struct settings_reader reader = { .out = out };
+    struct helper_request request = { .command = HELPER_SETTINGS,
+                                      .line = take_setting,
+                                      .context = &reader };
     if (!run_to_success(queue, &request, "postconf"))
         return false;
     if (!reader.failed && out->transport_maps && out->local_domains &&
@@ -343,7 +352,8 @@ static void take_answer(void *context, const char *text, size_t len)
         return;
     size_t key_len = (size_t)(tab - text), value_len = len - key_len - 1;
     for (size_t i = 0; i < answers->n; i++) {
-        if (strlen(answers->keys[i]) != key_len || memcmp(answers->keys[i], text, key_len))
+        if (strlen(answers->keys[i]) != key_len ||
+            memcmp(answers->keys[i], text, key_len))
             continue;
         answers->answered[i] = true;
         bool ours = value_len >= strlen(HOLD_ANSWER) &&
@@ -371,14 +381,14 @@ static void take_answer_line(void *context, const char *text, size_t len)
 static bool ask_map(struct queue *queue, unsigned number, const char *map,
                     const char **keys, size_t *n)
 {
-    bool answered[HELPER_KEYS_MAX] = {false};
-    struct answers answers = {.keys = keys, .n = *n, .answered = answered};
-    struct helper_request request = {.command = HELPER_ASK_MAP,
-                                     .number = number,
-                                     .items = keys,
-                                     .count = *n,
-                                     .line = take_answer_line,
-                                     .context = &answers};
+    bool answered[HELPER_KEYS_MAX] = { false };
+    struct answers answers = { .keys = keys, .n = *n, .answered = answered };
+    struct helper_request request = { .command = HELPER_ASK_MAP,
+                                      .number = number,
+                                      .items = keys,
+                                      .count = *n,
+                                      .line = take_answer_line,
+                                      .context = &answers };
     if (!run(queue, &request))
         return false;
     /* 1 without a word: nothing found. */
@@ -441,10 +451,55 @@ static bool postfix_daemons(struct queue *queue,
                                          const char *name),
                             void *context)
 {
-    struct daemon_reader reader = {.each = each, .context = context};
-    struct helper_request request = {
-        .command = HELPER_DAEMONS, .line = take_daemon, .context = &reader};
+    struct daemon_reader reader = { .each = each, .context = context };
+    struct helper_request request = { .command = HELPER_DAEMONS,
+                                      .line = take_daemon,
+                                      .context = &reader };
     return run_to_success(queue, &request, "list of Postfix' processes");
+}
+
+/* ---- files that were not read --------------------------------------------------- */
+
+static double seconds_of(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void take_age(void *context, uint64_t pid, uint64_t started, const char *name)
+{
+    double *age = context;
+    (void)pid;
+    if (strcmp(name, "qmgr") == 0 || strcmp(name, "nqmgr") == 0 ||
+        strcmp(name, "oqmgr") == 0)
+        *age =
+            seconds_of(CLOCK_BOOTTIME) - (double)started / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* postfix reload starts qmgr(8) anew: files younger than it were not read.
+ * Ages are compared, so that a clock that was set does not matter. */
+static bool postfix_unread(struct queue *queue, char *why, size_t why_size)
+{
+    static const char *const files[] = { "main.cf", "master.cf" };
+    double qmgr = -1;
+    why[0] = '\0';
+    if (!postfix_daemons(queue, take_age, &qmgr))
+        return false;
+    for (size_t i = 0; i < 2 && qmgr >= 0 && !why[0]; i++) {
+        char path[4096];
+        struct stat file;
+        int len = snprintf(path, sizeof(path), "%s/%s", queue->config, files[i]);
+        if (len < 0 || (size_t)len >= sizeof(path) || stat(path, &file) < 0)
+            continue; /* not ours to read: nothing can be said */
+        double age = seconds_of(CLOCK_REALTIME) - (double)file.st_mtim.tv_sec -
+                     (double)file.st_mtim.tv_nsec / 1e9;
+        if (age + UNREAD_SLACK_S < qmgr)
+            snprintf(why, why_size,
+                     "%s was changed after Postfix last read it: run postfix reload",
+                     files[i]);
+    }
+    return true;
 }
 
 const struct queue_ops queue_postfix = {
@@ -459,4 +514,5 @@ const struct queue_ops queue_postfix = {
     .settings = postfix_settings,
     .selftest = postfix_selftest,
     .daemons = postfix_daemons,
+    .unread = postfix_unread,
 };

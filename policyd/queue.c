@@ -30,6 +30,7 @@ bool queue_open(struct queue *queue, const struct conf *conf, struct helper *hel
 {
     memset(queue, 0, sizeof(*queue));
     queue->helper = helper;
+    queue->config = conf->postfix_config;
     if (conf->mta == MTA_POSTFIX)
         queue->ops = &queue_postfix;
     return queue->ops ||
@@ -114,12 +115,41 @@ char **queue_split(const char *text)
     return list;
 }
 
+bool queue_slow_maps(const char *maps)
+{
+    /* DATABASE_README: files, rules and text; and our own kind, which has time
+     * limits. proxy:, mysql:, ldap:, tcp: and what comes after Postfix 3.7 may
+     * wait. */
+    static const char *const quick[] = {
+        "hash",   "btree",   "cdb",      "dbm",       "lmdb",   "sdbm",     "texthash",
+        "inline", "cidr",    "pcre",     "regexp",    "static", "fail",     "environ",
+        "unix",   "randmap", "internal", "socketmap", "sqlite", "unionmap", "pipemap",
+    };
+    bool slow = false;
+    char **list = queue_split(maps);
+    for (char **item = list; item && *item && !slow; item++) {
+        size_t len = strcspn(*item, ":");
+        slow = true;
+        for (size_t i = 0; i < sizeof(quick) / sizeof(quick[0]); i++)
+            if (strlen(quick[i]) == len && !strncmp(*item, quick[i], len))
+                slow = false;
+        /* Tables inside tables. */
+        if (!slow && (strstr(*item, "proxy:") || strstr(*item, "sql:") ||
+                      strstr(*item, "ldap:") || strstr(*item, "tcp:")))
+            slow = true;
+    }
+    queue_list_free(list);
+    return slow;
+}
+
 int64_t queue_seconds(const char *text, char unit)
 {
     static const struct {
         char unit;
         int64_t seconds;
-    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
+    } units[] = {
+        { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 }, { 'w', 604800 }
+    };
     char *end;
     long long number = strtoll(text, &end, 10);
     if (end == text || number < 0 || number > INT32_MAX || (*end && end[1]))

@@ -37,11 +37,11 @@ struct queue_recipient {
 struct queue_entry {
     enum queue_name queue;
     const char *id;
-    bool id_valid;        /* a long id: the only ones that are acted on */
-    int64_t arrival;      /* unix s; postsuper -r keeps it */
-    int64_t created;      /* unix s; what the queue lifetime counts from:
-                             postsuper -r makes a new one */
-    const char *sender;   /* "" for the null sender */
+    bool id_valid;      /* a long id: the only ones that are acted on */
+    int64_t arrival;    /* unix s; postsuper -r keeps it */
+    int64_t created;    /* unix s; what the queue lifetime counts from:
+                           postsuper -r makes a new one */
+    const char *sender; /* "" for the null sender */
     const struct queue_recipient *recipients;
     size_t count;
 };
@@ -49,12 +49,14 @@ typedef bool queue_entry_fn(void *context, const struct queue_entry *entry);
 
 /* What the host's configuration says. Lists are NULL-terminated. */
 struct queue_settings {
-    char **local_domains;   /* literal names of mydestination, canonical */
-    bool local_patterns;    /* mydestination has tables, files or patterns too */
-    char *origin;           /* $myorigin, canonical; "" when it is none */
-    char **transport_maps;  /* in order */
-    bool long_ids;          /* enable_long_queue_ids */
-    int64_t lifetime;       /* maximal_queue_lifetime, seconds */
+    char **local_domains;    /* literal names of mydestination, canonical */
+    bool local_patterns;     /* mydestination has tables, files or patterns too */
+    char *origin;            /* $myorigin, canonical; "" when it is none */
+    char **transport_maps;   /* in order */
+    bool slow_maps;          /* transport_maps or relocated_maps has a table that
+                                a server answers: it may take long after ours */
+    bool long_ids;           /* enable_long_queue_ids */
+    int64_t lifetime;        /* maximal_queue_lifetime, seconds */
     int64_t bounce_lifetime; /* bounce_queue_lifetime, seconds */
 };
 void queue_settings_free(struct queue_settings *settings); /* its content */
@@ -79,12 +81,14 @@ struct queue_ops {
      * any other answer. false: queue_error() names what is wrong. */
     bool (*selftest)(struct queue *queue, const struct queue_settings *settings,
                      const char *const *addresses, size_t n);
-    /* Processes that may remember a resolved address. each() gets a number
-     * that is unique to the process, and its name. */
+    /* The MTA's processes; pid and start time together are unique. */
     bool (*daemons)(struct queue *queue,
                     void (*each)(void *context, uint64_t pid, uint64_t started,
                                  const char *name),
                     void *context);
+    /* "" or why what runs is not what the configuration files say (then the
+     * self-test, which reads the files, says nothing). */
+    bool (*unread)(struct queue *queue, char *why, size_t why_size);
 };
 extern const struct queue_ops queue_postfix;
 
@@ -93,12 +97,12 @@ struct queue {
     struct helper *helper;
     bool (*idle)(void *context); /* called while a command runs; or NULL */
     void *idle_context;
+    const char *config; /* directory of the MTA's configuration; the conf's */
     char error[400];
 };
 
 /* The back end for conf->mta; false: there is none for it (queue->error). */
-bool queue_open(struct queue *queue, const struct conf *conf,
-                struct helper *helper);
+bool queue_open(struct queue *queue, const struct conf *conf, struct helper *helper);
 const char *queue_error(const struct queue *queue);
 /* Sets queue->error; returns false. */
 bool queue_fail(struct queue *queue, const char *fmt, ...)
@@ -113,8 +117,8 @@ struct queue_line {
     struct queue_recipient *recipients;
     void *json;
 };
-bool queue_parse_line(const char *text, size_t len, struct queue_line *out,
-                      char *error, size_t error_size);
+bool queue_parse_line(const char *text, size_t len, struct queue_line *out, char *error,
+                      size_t error_size);
 void queue_line_free(struct queue_line *line);
 
 /* Unix seconds that a long id begins with (mail_queue.h); 0: no long id. */
@@ -125,6 +129,8 @@ char **queue_split(const char *text);
 void queue_list_free(char **list);
 /* "5d", "300s", "0" to seconds; unit is what a bare number means; -1: bad. */
 int64_t queue_seconds(const char *text, char unit);
+/* Whether a list of tables has one that another server answers for. */
+bool queue_slow_maps(const char *maps);
 /* Takes literal names out of mydestination. false: out of memory. */
 bool queue_local_names(const char *mydestination, struct queue_settings *out);
 /* Whether local(8) may deliver to this address: its domain is one of those

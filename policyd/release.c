@@ -39,6 +39,7 @@
 #define BATCH          200
 #define IDLE_MOST_MS   10000
 #define AGAIN_FIRST_MS 300
+#define AGAIN_MOST_MS  5000 /* qmgr's stale cache lasts 30 s at the most */
 #define REQUEUE_MOST_S 3600
 #define LEFT_ALARM_MS  600000
 
@@ -80,8 +81,8 @@ static void decide_on_deferred(const struct release_facts *facts,
                                struct release_decision *out)
 {
     size_t managed = facts->hold + facts->forward + facts->redirect;
-    size_t others = facts->unmanaged + facts->deliver + facts->forward +
-                    facts->redirect + facts->later;
+    size_t others = facts->unmanaged + facts->deliver + facts->forward + facts->redirect +
+                    facts->later;
     if (facts->record == RECORD_LOOP)
         return;
     if (facts->hold > 0 && others == 0) {
@@ -101,7 +102,7 @@ static void decide_on_deferred(const struct release_facts *facts,
 
 struct release_decision release_decide(const struct release_facts *facts)
 {
-    struct release_decision out = {.undecided = facts->later > 0};
+    struct release_decision out = { .undecided = facts->later > 0 };
     if (facts->queue == QUEUE_HOLD)
         decide_on_hold(facts, &out);
     else if (facts->queue == QUEUE_DEFERRED)
@@ -125,12 +126,12 @@ struct id_list {
 
 struct release {
     struct release_figures figures;
-    bool pressing;        /* an event asks for a sweep */
+    bool pressing; /* an event asks for a sweep */
     int64_t due_ms;
-    int64_t again_ms;     /* back-off while something is left */
-    int64_t took_ms;      /* the last sweep */
+    int64_t again_ms; /* back-off while something is left */
+    int64_t took_ms;  /* the last sweep */
     int64_t ended_ms;
-    int64_t left_since_ms; /* 0: nothing is left */
+    int64_t left_since_ms;   /* 0: nothing is left */
     struct id_list released; /* by us, their records not yet dropped */
 };
 
@@ -186,7 +187,7 @@ bool release_due(const struct release *release, int64_t now_ms)
 struct record {
     struct held held;
     char *sender, *recipients;
-    bool seen;     /* in some queue */
+    bool seen; /* in some queue */
     bool on_hold;
     bool drop;
     bool released; /* in this sweep */
@@ -264,7 +265,7 @@ static bool take_record(void *context, const struct held *held)
 
 static struct record *find_record(struct sweep *sweep, const char *id)
 {
-    struct record key = {0}, *key_pointer = &key;
+    struct record key = { 0 }, *key_pointer = &key;
     if (sweep->record_count == 0 || strlen(id) >= sizeof(key.held.queue_id))
         return NULL;
     memcpy(key.held.queue_id, id, strlen(id) + 1);
@@ -487,11 +488,11 @@ static void put_records(struct sweep *sweep)
         struct message *message = &sweep->messages[i];
         if (message->action != RELEASE_HOLD)
             continue;
-        struct held held = {.kind = HELD_LOCK,
-                            .since = message->record ? message->record->held.since
-                                                     : sweep->env->now,
-                            .sender = message->sender ? message->sender : "",
-                            .recipients = message->recipients};
+        struct held held = { .kind = HELD_LOCK,
+                             .since = message->record ? message->record->held.since
+                                                      : sweep->env->now,
+                             .sender = message->sender ? message->sender : "",
+                             .recipients = message->recipients };
         memcpy(held.queue_id, message->id, sizeof(message->id));
         if (message->recipients &&
             store_held_put(sweep->env->store, sweep->env->conf->hostname, &held) ==
@@ -538,8 +539,7 @@ static void act_on_all(struct sweep *sweep)
             continue;
         message->record->released = true;
         if (!remember(&sweep->release->released, message->id))
-            log_warnx("out of memory: the record of %s goes in ten minutes",
-                      message->id);
+            log_warnx("out of memory: the record of %s goes in ten minutes", message->id);
     }
     struct id_list *list = &sweep->release->released;
     if (list->n > 0)
@@ -565,8 +565,8 @@ static void settle_record(struct sweep *sweep, struct record *record)
     const struct release_env *env = sweep->env;
     int64_t gone_since = record->held.gone_since;
     if (record->seen) {
-        if (!record->on_hold && was_released(&sweep->release->released,
-                                             record->held.queue_id))
+        if (!record->on_hold &&
+            was_released(&sweep->release->released, record->held.queue_id))
             record->drop = true;
         record->held.gone_since = 0;
     } else if (was_released(&sweep->release->released, record->held.queue_id)) {
@@ -636,7 +636,8 @@ static void look_for_missing(struct sweep *sweep)
     look_up(sweep);
 }
 
-/* ---- figures and the whole ----------------------------------------------------------- */
+/* ---- figures and the whole -----------------------------------------------------------
+ */
 
 static void count(struct sweep *sweep)
 {
@@ -653,8 +654,9 @@ static void count(struct sweep *sweep)
             figures->oldest = record->held.since;
     }
     for (size_t i = 0; i < sweep->message_count; i++)
-        figures->held += sweep->messages[i].action == RELEASE_HOLD &&
-                         !(sweep->messages[i].record && sweep->messages[i].record->on_hold);
+        figures->held +=
+            sweep->messages[i].action == RELEASE_HOLD &&
+            !(sweep->messages[i].record && sweep->messages[i].record->on_hold);
     figures->left = sweep->left;
     if (!sweep->failed)
         figures->error[0] = '\0';
@@ -726,8 +728,9 @@ static void schedule(struct release *release, const struct sweep *sweep, int64_t
     if (sweep->failed || sweep->left > 0) {
         if (release->again_ms < wait)
             wait = release->again_ms;
-        if (release->again_ms < IDLE_MOST_MS)
-            release->again_ms *= 2;
+        release->again_ms *= 2;
+        if (release->again_ms > AGAIN_MOST_MS)
+            release->again_ms = AGAIN_MOST_MS;
     } else {
         release->again_ms = AGAIN_FIRST_MS;
     }
@@ -755,7 +758,7 @@ void release_step(struct release *release, const struct release_env *env,
 {
     if (!release_due(release, env->now_ms))
         return;
-    struct sweep sweep = {.release = release, .env = env};
+    struct sweep sweep = { .release = release, .env = env };
     int64_t begun = now_ms();
     char before[sizeof(release->figures.error)];
     memcpy(before, release->figures.error, sizeof(before));

@@ -33,7 +33,7 @@ struct release_facts {
     bool null_sender;
     int64_t arrival, created; /* unix s, see struct queue_entry */
     int64_t now;
-    int64_t lifetime;         /* that applies to this sender, s */
+    int64_t lifetime; /* that applies to this sender, s */
     /* recipients that are left, by verdict */
     size_t unmanaged, deliver, hold, forward, redirect, later;
     size_t ours; /* of those not to be held: deferred by sluice-hold */
@@ -72,17 +72,16 @@ struct release_env {
     struct store *store;
     struct queue *queue;
     const struct queue_settings *settings;
-    uint64_t epoch;  /* of the journal: what this host knows */
-    int64_t now;     /* unix s */
-    int64_t now_ms;  /* monotonic */
+    uint64_t epoch; /* of the journal: what this host knows */
+    int64_t now;    /* unix s */
+    int64_t now_ms; /* monotonic */
 };
 
 struct release *release_new(void);
 void release_free(struct release *release);
 
 /* Makes a sweep due when the event may free something. */
-void release_event(struct release *release, const struct event *event,
-                   int64_t now_ms);
+void release_event(struct release *release, const struct event *event, int64_t now_ms);
 /* Whether release_step() would sweep now. */
 bool release_due(const struct release *release, int64_t now_ms);
 /* Sweeps when that is due. now_ms() is for measuring how long it took. */

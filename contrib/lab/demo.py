@@ -173,8 +173,11 @@ def drain(lab):
     except Timeout as error:
         say(str(error))
         for side in (lab.old, lab.new):
-            for message in side.postfix.queue():
+            queue = side.postfix.queue()
+            for message in queue[:3]:
                 say(f"still queued on the {side.name} side: {message}")
+            if len(queue) > 3:
+                say(f"... and {len(queue) - 3} more on the {side.name} side")
         return False
 
 

@@ -142,9 +142,9 @@ class Lab:
         return os.path.join(self.directory, "sync")
 
     def domain_section(self, side, extra=""):
-        """The usual text of the domain's section on one side."""
-        return (f'  same-as = {{"localhost", "{side.postfix.hostname}"}}\n'
-                f'  old = "[127.0.0.1]:{self.old.postfix.port}"\n'
+        """The usual text of the domain's section on one side. Its mailboxes
+        are virtual, so no local name reaches them: no same-as."""
+        return (f'  old = "[127.0.0.1]:{self.old.postfix.port}"\n'
                 f'  new = "[127.0.0.1]:{self.new.postfix.port}"\n{extra}')
 
     # life

@@ -50,7 +50,8 @@ def domain_of(number):
 
 def start(lab, peer, rounds):
     for number in range(rounds):
-        lab.old.sluice.domains[domain_of(number)] = lab.domain_section(lab.old)
+        lab.old.sluice.domains[domain_of(number)] = (
+            f'  new = "[127.0.0.1]:{lab.new.postfix.port}"\n')
     for redis in (lab.redis, peer):
         redis.extra = "auto-aof-rewrite-percentage 0"
         redis.start()

@@ -152,6 +152,8 @@ class PolicydCase:
         wait_until(lambda: self.log().count(line) > before, 10, line)
 
     def log(self):
+        if not os.path.exists(self.log_path):
+            return ""
         with open(self.log_path, encoding="utf-8", errors="replace") as text:
             return text.read()
 
@@ -211,8 +213,11 @@ def policyd_case(prepare=None, started=True):
             case.init()
             case.wait_answers()
         yield case
+        case.child.end()
+        assert "Sanitizer" not in case.log(), "a sanitizer's finding"
+        assert "runtime error" not in case.log(), "a sanitizer's finding"
     except BaseException:
-        if os.path.exists(case.log_path):
+        if case.log():
             print(f"---- {case.log_path}\n{case.log()[-4000:]}", flush=True)
         raise
     finally:

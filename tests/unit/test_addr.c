@@ -92,11 +92,17 @@ static void test_parse(void)
         { "user@exa mple.com", ADDR_BAD, "", "" },
         { "user@example.com\n", ADDR_BAD, "", "" },
         { "user@under_score.example", ADDR_OK, "user", "under_score.example" },
-        { "user@B\xc3\xbc" "cher.example", ADDR_OK, "user", "xn--bcher-kva.example" },
+        { "user@B\xc3\xbc"
+          "cher.example",
+          ADDR_OK, "user", "xn--bcher-kva.example" },
         { "user@XN--BCHER-KVA.example", ADDR_OK, "user", "xn--bcher-kva.example" },
-        { "user@stra\xc3\x9f" "e.example", ADDR_OK, "user", "xn--strae-oqa.example" },
-        { "user@b\xc3\xbc" "cher\xe3\x80\x82" "example", ADDR_OK, "user",
-          "xn--bcher-kva.example" },
+        { "user@stra\xc3\x9f"
+          "e.example",
+          ADDR_OK, "user", "xn--strae-oqa.example" },
+        { "user@b\xc3\xbc"
+          "cher\xe3\x80\x82"
+          "example",
+          ADDR_OK, "user", "xn--bcher-kva.example" },
         { "user@\xff\xfe.example", ADDR_BAD, "", "" },
         { "Foo <user@example.com>", ADDR_BAD, "", "" },
         { "<user@example.com", ADDR_OK, "<user", "example.com" },
@@ -154,11 +160,16 @@ static void test_base(void)
     static const struct {
         const char *local, *delimiters, *base; /* NULL: none */
     } cases[] = {
-        { "user+ext", "+", "user" },   { "user", "+", NULL },
-        { "user+a+b", "+", "user" },   { "+ext", "+", NULL },
-        { "+a+b", "+", NULL },         { "user+", "+", "user" },
-        { "user-a+b", "+-", "user" },  { "user+a-b", "+-", "user" },
-        { "user+ext", "", NULL },      { "user+ext", "-", NULL },
+        { "user+ext", "+", "user" },
+        { "user", "+", NULL },
+        { "user+a+b", "+", "user" },
+        { "+ext", "+", NULL },
+        { "+a+b", "+", NULL },
+        { "user+", "+", "user" },
+        { "user-a+b", "+-", "user" },
+        { "user+a-b", "+-", "user" },
+        { "user+ext", "", NULL },
+        { "user+ext", "-", NULL },
         { "", "+", NULL },
     };
 

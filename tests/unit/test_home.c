@@ -34,13 +34,49 @@ static void test_decode(void)
         "n1.2\tn=\"a b\"@b.example",
     };
     static const char *const bad[] = {
-        "", "o", "o1", "o1.", "o.1", ".", "x1.2", "O1.2", "1.2", " o1.2", "o1.2 ",
-        "o1.2\n", "o01.2", "o1.02", "o00.0", "oA.1", "o1.A", "o-1.2", "o1.-2", "o+1.2",
-        "o0x1.2", "o1.8000000000000000", "o10000000000000000.1", "o1.10000000000000000",
-        "o1,2", "o1.2.3", "o1.2\t", "o1.2\tn", "o1.2\tn=", "o1.2\tn=\tc=a@b",
-        "o1.2\tc=a@b\tn=a@b", "o1.2\tn=a@b\tn=a@b", "o1.2\tx=a@b", "o1.2\tn=a@b\t",
-        "o1.2\tn=a@b\tc=", "o1.2n=a@b", "o1.2\tn=ab", "o1.2\tn=@b", "o1.2\tn=a@",
-        "o1.2\tn=a@b\n", "o1.2\tn=a\x01@b", "o1.2\tn=a\x7f@b", "l1f.6740a1b2x",
+        "",
+        "o",
+        "o1",
+        "o1.",
+        "o.1",
+        ".",
+        "x1.2",
+        "O1.2",
+        "1.2",
+        " o1.2",
+        "o1.2 ",
+        "o1.2\n",
+        "o01.2",
+        "o1.02",
+        "o00.0",
+        "oA.1",
+        "o1.A",
+        "o-1.2",
+        "o1.-2",
+        "o+1.2",
+        "o0x1.2",
+        "o1.8000000000000000",
+        "o10000000000000000.1",
+        "o1.10000000000000000",
+        "o1,2",
+        "o1.2.3",
+        "o1.2\t",
+        "o1.2\tn",
+        "o1.2\tn=",
+        "o1.2\tn=\tc=a@b",
+        "o1.2\tc=a@b\tn=a@b",
+        "o1.2\tn=a@b\tn=a@b",
+        "o1.2\tx=a@b",
+        "o1.2\tn=a@b\t",
+        "o1.2\tn=a@b\tc=",
+        "o1.2n=a@b",
+        "o1.2\tn=ab",
+        "o1.2\tn=@b",
+        "o1.2\tn=a@",
+        "o1.2\tn=a@b\n",
+        "o1.2\tn=a\x01@b",
+        "o1.2\tn=a\x7f@b",
+        "l1f.6740a1b2x",
     };
 
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
@@ -210,8 +246,7 @@ static void test_items(void)
         char got[200] = "";
         size_t cursor = 0, used = 0, local_len, record_len;
         const char *local, *record;
-        while (
-            event_next_item(&event, &cursor, &local, &local_len, &record, &record_len))
+        while (event_next_item(&event, &cursor, &local, &local_len, &record, &record_len))
             used += (size_t)snprintf(got + used, sizeof(got) - used, "%.*s%s%.*s;",
                                      (int)local_len, local, record ? "=" : "",
                                      (int)record_len, record ? record : "");

@@ -111,7 +111,9 @@ static long long head_of(const char *where)
     journal_reader_free(reader);
     if (lookup == LOOKUP_FOUND)
         CHECK_STR("id of the head", at.id, id_of(at.epoch));
-    return lookup == LOOKUP_FAILED ? -1 : lookup == LOOKUP_ABSENT ? 0 : (long long)at.epoch;
+    return lookup == LOOKUP_FAILED   ? -1
+           : lookup == LOOKUP_ABSENT ? 0
+                                     : (long long)at.epoch;
 }
 
 struct seen {
@@ -128,10 +130,10 @@ static bool note(void *context, const struct event *event)
 
     seen->count++;
     seen->last = event->at.epoch;
-    snprintf(seen->text + used, sizeof(seen->text) - used, "%llu %s %s %s %c %lld %s %.*s|",
-             (unsigned long long)event->at.epoch, event->at.id, event->prev,
-             event_op_name(event->op), event->letter, (long long)event->time,
-             event->domain, (int)event->body_len, event->body);
+    snprintf(seen->text + used, sizeof(seen->text) - used,
+             "%llu %s %s %s %c %lld %s %.*s|", (unsigned long long)event->at.epoch,
+             event->at.id, event->prev, event_op_name(event->op), event->letter,
+             (long long)event->time, event->domain, (int)event->body_len, event->body);
     return seen->count != seen->stop_at;
 }
 
@@ -445,8 +447,8 @@ static char *large_body(size_t items)
     size_t used = 0;
 
     for (size_t i = 0; i < items; i++)
-        used += (size_t)snprintf(body + used, 1200, "user%zu\to1.2\tn=%0*d@x.example\n", i,
-                                 400, 7);
+        used += (size_t)snprintf(body + used, 1200, "user%zu\to1.2\tn=%0*d@x.example\n",
+                                 i, 400, 7);
     body[used] = '\0';
     return body;
 }
@@ -490,7 +492,7 @@ static void check_head(struct journal_reader *reader, long long want)
     enum lookup lookup = journal_head(reader, &at);
 
     CHECK_INT("head",
-              lookup == LOOKUP_FAILED ? -1
+              lookup == LOOKUP_FAILED   ? -1
               : lookup == LOOKUP_ABSENT ? 0
                                         : (long long)at.epoch,
               want);

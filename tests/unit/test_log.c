@@ -148,10 +148,14 @@ static void test_value_cut(void)
         size_t size;
         const char *want;
     } cases[] = {
-        { "abcdefgh", 9, "abcdefgh" },       { "abcdefgh", 8, "abcd..." },
-        { "abcdefgh", 4, "..." },            { "abcdefgh", 3, ".." },
-        { "abcdefgh", 1, "" },               { "abc\ndef", 8, "abc..." },
-        { "abc\nd", 9, "abc\\x0ad" },        { "\n\n\n", 12, "\\x0a\\x0a..." },
+        { "abcdefgh", 9, "abcdefgh" },
+        { "abcdefgh", 8, "abcd..." },
+        { "abcdefgh", 4, "..." },
+        { "abcdefgh", 3, ".." },
+        { "abcdefgh", 1, "" },
+        { "abc\ndef", 8, "abc..." },
+        { "abc\nd", 9, "abc\\x0ad" },
+        { "\n\n\n", 12, "\\x0a\\x0a..." },
         { "\n\n\n", 13, "\\x0a\\x0a\\x0a" },
     };
 

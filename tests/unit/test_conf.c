@@ -1,0 +1,637 @@
+/* sluice.conf: what it means, and one good line for everything wrong in it. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf.h"
+#include "unit.h"
+
+static char dir[] = "/tmp/sluice-conf-XXXXXX";
+static char path[64], password[64];
+static char error[1024];
+
+#define HEAD                                                                             \
+    "side = old\n"                                                                       \
+    "hostname = mx1.example.com\n"                                                       \
+    "redis = \"unix:/run/redis.sock\"\n"
+
+static void write_file(const char *where, const char *text, size_t len, mode_t mode)
+{
+    FILE *file = fopen(where, "w");
+
+    CU_ASSERT_FATAL(file && fwrite(text, 1, len, file) == len && fclose(file) == 0);
+    CU_ASSERT_FATAL(chmod(where, mode) == 0);
+}
+
+static struct conf *load(const char *text)
+{
+    write_file(path, text, strlen(text), 0644);
+    return conf_load(path, error, sizeof(error));
+}
+
+static struct conf *load_ok(const char *text)
+{
+    struct conf *conf = load(text);
+
+    if (!conf)
+        printf("\n  %s\n", error);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+    CHECK_STR("error", error, "");
+    return conf;
+}
+
+/* want: what follows the path. */
+static void check_error(const char *text, const char *want)
+{
+    struct conf *conf = load(text);
+    size_t len = strlen(path);
+
+    if (conf) {
+        printf("\n  accepted, expected \"%s\" for:\n%s\n", want, text);
+        CU_FAIL("accepted");
+        conf_unref(conf);
+        return;
+    }
+    CU_ASSERT_TRUE(strncmp(error, path, len) == 0);
+    CHECK_STR("error", error + len, want);
+}
+
+static void check_list(const char *what, char *const *list, const char *want)
+{
+    char got[1024] = "";
+    size_t used = 0;
+
+    for (; list && *list; list++)
+        used += (size_t)snprintf(got + used, sizeof(got) - used, "%s;", *list);
+    CHECK_STR(what, got, want);
+}
+
+static void test_defaults(void)
+{
+    struct conf *conf = load_ok(HEAD);
+
+    CHECK_STR("path", conf->path, path);
+    CHECK_INT("side", conf->side, SIDE_OLD);
+    CHECK_STR("hostname", conf->hostname, "mx1.example.com");
+    CHECK_STR("redis", conf->redis.path, "/run/redis.sock");
+    CU_ASSERT_PTR_NULL(conf->redis_user);
+    CU_ASSERT_PTR_NULL(conf->redis_password_file);
+    CU_ASSERT_PTR_NULL(conf->redis_password);
+    CHECK_INT("redis-replicas", conf->redis_replicas, 0);
+    CHECK_INT("redis-durable", conf->redis_durable, true);
+    CHECK_INT("lookup-timeout", conf->lookup_timeout, 200);
+    CHECK_INT("command-timeout", conf->command_timeout, 3000);
+    CHECK_INT("mta", conf->mta, MTA_POSTFIX);
+    CHECK_STR("postfix-config", conf->postfix_config, "/etc/postfix");
+    CHECK_STR("postfix-commands", conf->postfix_commands, "/usr/sbin");
+    CHECK_INT("fence", conf->fence, FENCE_WAIT);
+    CHECK_INT("hold", conf->hold, HOLD_QUEUE);
+    CHECK_STR("user", conf->user, "sluice");
+    CHECK_STR("group", conf->group, "postfix");
+    CHECK_STR("state-dir", conf->state_dir, "/var/lib/sluice");
+    CHECK_INT("log", conf->log, LOG_TO_SYSLOG);
+    CHECK_STR("recipient-delimiter", conf->recipient_delimiter, "+");
+    CHECK_STR("milter", conf->milter_listen.path,
+              "/var/spool/postfix/sluice/milter.sock");
+    CHECK_STR("policy", conf->policy_listen.path,
+              "/var/spool/postfix/sluice/policy.sock");
+    CHECK_STR("map", conf->map_listen.path, "/var/spool/postfix/sluice/map.sock");
+    CU_ASSERT_PTR_NULL(conf->http_listen.text);
+    CU_ASSERT_PTR_NULL(conf->sync.command);
+    CU_ASSERT_PTR_NULL(conf->sync.reverse_command);
+    CHECK_INT("jobs", conf->sync.jobs, 8);
+    CHECK_INT("timeout", conf->sync.timeout, 3600);
+    CHECK_INT("on-failure", conf->sync.on_failure, ON_FAILURE_UNLOCK);
+    CHECK_INT("domains", conf->domain_count, 0);
+    CU_ASSERT_PTR_NULL(conf_managed(conf, "example.com"));
+    CU_ASSERT_PTR_NULL(conf_managed(conf, ""));
+    CU_ASSERT_FALSE(conf_redirects_to(conf, "example.com"));
+    char journal[100], small[10];
+    conf_journal_path(conf, journal, sizeof(journal));
+    CHECK_STR("journal", journal, "/var/lib/sluice/journal");
+    conf_journal_path(conf, small, sizeof(small));
+    CHECK_STR("journal that does not fit", small, "");
+    conf_unref(conf);
+    conf_unref(NULL);
+}
+
+static void test_everything(void)
+{
+    char text[4096];
+
+    write_file(password, "s3cret word\n", 12, 0600);
+    snprintf(text, sizeof(text),
+             "\xef\xbb\xbf# a comment\r\n"
+             "side = 'new'  // another\n"
+             "hostname = \"MX2.Example.COM.\" /* one more,\n over two lines */\n"
+             "redis = tcp:redis.example:6380\n"
+             "redis-user = sluice\n"
+             "redis-password-file = \"%s\"\n"
+             "redis-replicas = 1\nredis-durable = no\n"
+             "lookup-timeout = 100\ncommand-timeout = 5000\n"
+             "mta = sendmail\npostfix-config = /etc/postfix-out\n"
+             "postfix-commands = \"/opt/postfix/sbin\"\n"
+             "fence = reload\nhold = defer\nuser = mail\ngroup = mailsock\n"
+             "state-dir = /srv/sluice\nlog = stderr\nrecipient-delimiter = \"+#\"\n"
+             "milter { listen = \"tcp:[::1]:7357\" }\n"
+             "policyd { policy = \"127.0.0.1:7358\"\n map = unix:/run/map.sock\n"
+             "          http = \"localhost:9125\" }\n"
+             "sync {\n command = {\"/etc/sluice/sync\", \"--fast\", \"\"}\n"
+             " reverse-command = \"/etc/sluice/sync-back\"\n"
+             " jobs = 1000\n timeout = 90m\n on-failure = keep\n}\n"
+             "domain \"B\xc3\xbc"
+             "cher.Example\" {\n"
+             "  same-as = {\"localhost\", \"MX2.example.com\", \"[192.0.2.7]\"}\n"
+             "  old = \"[10.0.0.5]:2525\"\n  new = mx.new.example\n"
+             "  new-address = \"x.%%l@Tenant.Example.NET\"\n"
+             "  redirect-domains = {\"Copy.example\"}\n"
+             "  copy-outbound = true\n}\n"
+             "domain second.example { old = \"[ipv6:2001:db8::1]\" }\n",
+             password);
+    struct conf *conf = load_ok(text);
+
+    CHECK_INT("side", conf->side, SIDE_NEW);
+    CHECK_STR("hostname", conf->hostname, "mx2.example.com");
+    CHECK_STR("redis", conf->redis.host, "redis.example");
+    CHECK_INT("redis", conf->redis.port, 6380);
+    CU_ASSERT_PTR_NULL(conf->redis.path);
+    CHECK_STR("redis-user", conf->redis_user, "sluice");
+    CHECK_STR("redis-password", conf->redis_password, "s3cret word");
+    CHECK_INT("redis-replicas", conf->redis_replicas, 1);
+    CHECK_INT("redis-durable", conf->redis_durable, false);
+    CHECK_INT("lookup-timeout", conf->lookup_timeout, 100);
+    CHECK_INT("command-timeout", conf->command_timeout, 5000);
+    CHECK_INT("mta", conf->mta, MTA_SENDMAIL);
+    CHECK_STR("postfix-config", conf->postfix_config, "/etc/postfix-out");
+    CHECK_STR("postfix-commands", conf->postfix_commands, "/opt/postfix/sbin");
+    CHECK_INT("fence", conf->fence, FENCE_RELOAD);
+    CHECK_INT("hold", conf->hold, HOLD_DEFER);
+    CHECK_STR("user", conf->user, "mail");
+    CHECK_STR("group", conf->group, "mailsock");
+    CHECK_STR("state-dir", conf->state_dir, "/srv/sluice");
+    CHECK_INT("log", conf->log, LOG_TO_STDERR);
+    CHECK_STR("recipient-delimiter", conf->recipient_delimiter, "+#");
+    CHECK_STR("milter", conf->milter_listen.text, "tcp:[::1]:7357");
+    CHECK_STR("milter", conf->milter_listen.host, "::1");
+    CHECK_INT("milter", conf->milter_listen.port, 7357);
+    CHECK_STR("policy", conf->policy_listen.host, "127.0.0.1");
+    CHECK_STR("map", conf->map_listen.path, "/run/map.sock");
+    CHECK_STR("http", conf->http_listen.host, "localhost");
+    CHECK_INT("http", conf->http_listen.port, 9125);
+    check_list("command", conf->sync.command, "/etc/sluice/sync;--fast;;");
+    check_list("reverse", conf->sync.reverse_command, "/etc/sluice/sync-back;");
+    CHECK_INT("jobs", conf->sync.jobs, 1000);
+    CHECK_INT("timeout", conf->sync.timeout, 5400);
+    CHECK_INT("on-failure", conf->sync.on_failure, ON_FAILURE_KEEP);
+
+    CU_ASSERT_FATAL(conf->domain_count == 2);
+    const struct conf_domain *domain = &conf->domains[0];
+    CHECK_STR("name", domain->name, "xn--bcher-kva.example");
+    check_list("same-as", domain->same_as, "localhost;mx2.example.com;[192.0.2.7];");
+    CHECK_STR("old", domain->old.text, "[10.0.0.5]:2525");
+    CHECK_STR("old", domain->old.host, "10.0.0.5");
+    CHECK_INT("old", domain->old.port, 2525);
+    CHECK_INT("old", domain->old.lookup_mx, false);
+    CHECK_STR("new", domain->new.text, "mx.new.example");
+    CHECK_INT("new", domain->new.port, 25);
+    CHECK_INT("new", domain->new.lookup_mx, true);
+    CHECK_STR("new-address", domain->new_address, "x.%l@tenant.example.net");
+    check_list("redirect", domain->redirect_domains, "copy.example;tenant.example.net;");
+    CHECK_INT("copy-outbound", domain->copy_outbound, true);
+    CHECK_STR("ipv6", conf->domains[1].old.host, "2001:db8::1");
+    CHECK_STR("ipv6", conf->domains[1].old.text, "[ipv6:2001:db8::1]");
+
+    CU_ASSERT_PTR_EQUAL(conf_managed(conf, "xn--bcher-kva.example"), domain);
+    CU_ASSERT_PTR_EQUAL(conf_managed(conf, "localhost"), domain);
+    CU_ASSERT_PTR_EQUAL(conf_managed(conf, "[192.0.2.7]"), domain);
+    CU_ASSERT_PTR_EQUAL(conf_managed(conf, "second.example"), &conf->domains[1]);
+    CU_ASSERT_PTR_NULL(conf_managed(conf, "tenant.example.net"));
+    CU_ASSERT_TRUE(conf_redirects_to(conf, "tenant.example.net"));
+    CU_ASSERT_TRUE(conf_redirects_to(conf, "copy.example"));
+    CU_ASSERT_FALSE(conf_redirects_to(conf, "localhost"));
+    conf_unref(conf);
+}
+
+static void test_next_hops(void)
+{
+    static const struct {
+        const char *hop;
+        const char *want; /* host port mx, or what is wrong */
+    } cases[] = {
+        { "[10.0.0.5]:25", "10.0.0.5 25 0" },
+        { "[10.0.0.5]", "10.0.0.5 25 0" },
+        { "[MX.New.example]:2525", "mx.new.example 2525 0" },
+        { "mx.new.example:2525", "mx.new.example 2525 1" },
+        { "new.example", "new.example 25 1" },
+        { "[::1]:25", "::1 25 0" },
+        { "[IPv6:::1]:65535", "::1 65535 0" },
+        { "[b\xc3\xbc"
+          "cher.example]:26",
+          "xn--bcher-kva.example 26 0" },
+        { "", "!new: must not be empty" },
+        { "[]:25", "!new = \"[]:25\": has no host" },
+        { ":25", "!new = \":25\": has no host" },
+        { "[10.0.0.5", "!new = \"[10.0.0.5\": lacks the closing \"]\"" },
+        { "[10.0.0.5]25", "!new = \"[10.0.0.5]25\": has no valid port (1 to 65535)" },
+        { "mx:0", "!new = \"mx:0\": has no valid port (1 to 65535)" },
+        { "mx:65536", "!new = \"mx:65536\": has no valid port (1 to 65535)" },
+        { "mx:smtp", "!new = \"mx:smtp\": has no valid port (1 to 65535)" },
+        { "mx:", "!new = \"mx:\": has no valid port (1 to 65535)" },
+        { "m x", "!new = \"m x\": has no valid host name" },
+        { "::1", "!new = \"::1\": is an IPv6 address without brackets: write "
+                 "[address]:port" },
+        { "10.0.0.5:25", "!new = \"10.0.0.5:25\": is an address, which Postfix wants in "
+                         "brackets: [address]:port" },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[1024], got[512], want[512];
+        snprintf(text, sizeof(text), HEAD "domain a.example { new = \"%s\" }\n",
+                 cases[i].hop);
+        if (cases[i].want[0] == '!') {
+            snprintf(want, sizeof(want), ":4: %s", cases[i].want + 1);
+            check_error(text, want);
+            continue;
+        }
+        struct conf *conf = load_ok(text);
+        const struct conf_hop *hop = &conf->domains[0].new;
+        snprintf(got, sizeof(got), "%s %u %d", hop->host, (unsigned)hop->port,
+                 hop->lookup_mx);
+        CHECK_STR(cases[i].hop, got, cases[i].want);
+        conf_unref(conf);
+    }
+    struct conf *conf = load_ok(HEAD "domain a.example { new = \"[b\xc3\xbc"
+                                     "cher.example]\" }\n");
+    CHECK_STR("Postfix gets the A-labels", conf->domains[0].new.text,
+              "[xn--bcher-kva.example]:25");
+    conf_unref(conf);
+}
+
+#define LONG50 "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee"
+
+static void test_errors(void)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        { "", ": side is not set: side = old or side = new" },
+        { "side = old\nredis = \"unix:/r\"\n",
+          ": hostname is not set: this host's name, hostname = \"...\"" },
+        { "side = old\nhostname = mx\n",
+          ": redis is not set: redis = \"unix:/path\" or \"tcp:host:port\"" },
+        { "side = middle\n", ":1: side = \"middle\": must be one of old|new" },
+        { "side = \"\"\n", ":1: side = \"\": must be one of old|new" },
+        { "side = \"old|new\"\n", ":1: side = \"old|new\": must be one of old|new" },
+        { "mta = exim\n", ":1: mta = \"exim\": must be one of postfix|sendmail" },
+        { "fence = no\n", ":1: fence = \"no\": must be one of wait|reload" },
+        { "hold = drop\n", ":1: hold = \"drop\": must be one of queue|defer" },
+        { "log = file\n", ":1: log = \"file\": must be one of syslog|stderr" },
+        { "# one\n\n/* two\n three */ // four\nsid = old\n", ":5: no such option 'sid'" },
+        { "milter { listn = \"unix:/a\" }\n", ":1: no such option 'listn'" },
+        { "auth { spf = true }\n", ":1: no such option 'auth'" },
+        { "include(\"/etc/passwd\")\n", ":1: no such option 'include'" },
+        { HEAD "side = new\n", ":4: side is given twice" },
+        { "milter {\n listen = \"unix:/a\"\n listen = \"unix:/b\"\n}\n",
+          ":3: listen is given twice" },
+        { "hostname = \"a b\"\n", ":1: hostname = \"a b\": not a host name" },
+        { "hostname = \"[192.0.2.1]\"\n",
+          ":1: hostname = \"[192.0.2.1]\": not a host name" },
+        { "redis = \"/run/redis.sock\"\n",
+          ":1: redis = \"/run/redis.sock\": has no valid host name; write "
+          "\"unix:/path\" or \"tcp:host:port\"" },
+        { "redis = \"tcp:localhost\"\n",
+          ":1: redis = \"tcp:localhost\": has no port; write \"unix:/path\" or "
+          "\"tcp:host:port\"" },
+        { "redis = \"unix:redis.sock\"\n",
+          ":1: redis = \"unix:redis.sock\": the path must be absolute" },
+        { "redis = \"unix:/" LONG50 "/" LONG50 "/abcdef\"\n",
+          ":1: redis: the socket path has 109 bytes, a unix socket allows 107" },
+        { "redis = \"\"\n", ":1: redis: must not be empty" },
+        { "redis-replicas = -1\n", ":1: redis-replicas = -1: must be 0 to 100" },
+        { "lookup-timeout = 0\n", ":1: lookup-timeout = 0: must be 10 to 10000" },
+        { "lookup-timeout = 1s\n",
+          ":1: invalid integer value for option 'lookup-timeout'" },
+        { "command-timeout = 99999999999999999999\n",
+          ":1: integer value for option 'command-timeout' is out of range" },
+        { "redis-durable = perhaps\n",
+          ":1: invalid boolean value for option 'redis-durable'" },
+        { "postfix-config = \"etc\"\n",
+          ":1: postfix-config = \"etc\": must be an absolute path" },
+        { "state-dir = \"\"\n", ":1: state-dir: must not be empty" },
+        { "user = \"a\\nb\"\n", ":1: user: control characters are not allowed" },
+        { "recipient-delimiter = \"+@\"\n",
+          ":1: recipient-delimiter = \"+@\": must not hold space, @, quote, \\, < or >" },
+        { "sync { jobs = 0 }\n", ":1: jobs = 0: must be 1 to 1000" },
+        { "sync { jobs = 1001 }\n", ":1: jobs = 1001: must be 1 to 1000" },
+        { "sync { timeout = 0 }\n", ":1: timeout = \"0\": must be a number with s, m, h "
+                                    "or d, up to 30 days" },
+        { "sync { timeout = 31d }\n",
+          ":1: timeout = \"31d\": must be a number with s, m, "
+          "h or d, up to 30 days" },
+        { "sync { timeout = 1w }\n",
+          ":1: timeout = \"1w\": must be a number with s, m, h "
+          "or d, up to 30 days" },
+        { "sync { on-failure = panic }\n",
+          ":1: on-failure = \"panic\": must be one of unlock|keep" },
+        { HEAD "sync {\n command = {\"\"}\n}\n",
+          ":6: command: the program's name is empty" },
+        /* syntax */
+        { "side old\n", ":1: missing equal sign after option 'side'" },
+        { "}\n", ":1: unexpected closing brace" },
+        { "side = \"old\nhostname = mx\n", ":1: the quote is not closed on its line" },
+        { "side = 'old\n", ":1: the quote is not closed on its line" },
+        { "side = \"old\\", ":1: the quote is not closed on its line" },
+        { "side = old\n/* for\never\n",
+          ":2: the comment that begins here is not closed" },
+        { "user = ${USER}\n", ":1: ${...} is not supported" },
+        { "user = \"x${USER}\"\n", ":1: ${...} is not supported" },
+        { "user = \"a\\0b\"\n", ":1: numeric escapes are not supported" },
+        { "user = \"a\\x00b\"\n", ":1: numeric escapes are not supported" },
+        { "domain { new = a }\n", ":1: missing title for section 'domain'" },
+        /* domains */
+        { "domain \"a b\" {}\n", ":1: domain: \"a b\" is not a domain name" },
+        { "domain \"[10.0.0.1]\" {}\n",
+          ":1: domain \"[10.0.0.1]\" is not a domain name" },
+        { "domain \"\" {}\n", ":1: domain: \"\" is not a domain name" },
+        { HEAD "domain a.example { old = b }\n",
+          ":4: domain \"a.example\" has neither new nor new-address: side = old needs "
+          "one" },
+        { "side = new\nhostname = mx\nredis = \"unix:/r\"\ndomain a.example { new = b "
+          "}\n",
+          ":4: domain \"a.example\" has no old: side = new needs it" },
+        { HEAD "domain a.example { new = b }\ndomain a.example { new = c }\n",
+          ":5: found duplicate title 'a.example'" },
+        { HEAD "domain a.example { new = b }\ndomain A.Example { new = c }\n",
+          ":5: domains \"a.example\" and \"a.example\" both have the name "
+          "\"a.example\"" },
+        { HEAD "domain a.example { new = b same-as = {\"c.example\"} }\n"
+               "domain b.example { new = b same-as = {\"C.example.\"} }\n",
+          ":5: domains \"a.example\" and \"b.example\" both have the name "
+          "\"c.example\"" },
+        { HEAD "domain a.example { new = b same-as = {\"b.example\"} }\n"
+               "domain b.example { new = b }\n",
+          ":5: domains \"a.example\" and \"b.example\" both have the name "
+          "\"b.example\"" },
+        { HEAD "domain a.example { new = b same-as = {\"a.example\"} }\n",
+          ":4: domain \"a.example\" has the name \"a.example\" twice" },
+        { HEAD "domain a.example { new = b same-as = {\"l\", \"L\"} }\n",
+          ":4: domain \"a.example\" has the name \"l\" twice" },
+        { HEAD "domain a.example { same-as = {\"not a name\"} }\n",
+          ":4: same-as: \"not a name\" is not a domain name" },
+        { HEAD "domain a.example {\n new-address = \"u@b.example\"\n}\n",
+          ":5: new-address = \"u@b.example\": must contain %l once and no other %" },
+        { HEAD "domain a.example { new-address = \"%l%l@b.example\" }\n",
+          ":4: new-address = \"%l%l@b.example\": must contain %l once and no other %" },
+        { HEAD "domain a.example { new-address = \"%l@%d.example\" }\n",
+          ":4: new-address = \"%l@%d.example\": must contain %l once and no other %" },
+        { HEAD "domain a.example { new-address = \"u@%l.example\" }\n",
+          ":4: new-address = \"u@%l.example\": must be like \"%l@tenant.example.net\"" },
+        { HEAD "domain a.example { new-address = \"%l\" }\n",
+          ":4: new-address = \"%l\": must be like \"%l@tenant.example.net\"" },
+        { HEAD "domain a.example { new-address = \"%l@b..c\" }\n",
+          ":4: new-address = \"%l@b..c\": \"b..c\" is not a domain name" },
+        { HEAD "domain a.example { new-address = \"%l@A.example\" }\n",
+          ":4: domain \"a.example\" would be redirected to itself (\"a.example\")" },
+        { HEAD "domain a.example { new = b same-as = {\"s.example\"}\n"
+               "redirect-domains = {\"s.example\"} }\n",
+          ":5: domain \"a.example\" would be redirected to itself (\"s.example\")" },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        check_error(cases[i].text, cases[i].want);
+}
+
+static void test_files(void)
+{
+    CU_ASSERT_PTR_NULL(conf_load("/nonexistent/sluice.conf", error, sizeof(error)));
+    CHECK_STR("missing", error,
+              "/nonexistent/sluice.conf: cannot open: No such file or directory");
+    CU_ASSERT_PTR_NULL(conf_load(dir, error, sizeof(error)));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error, "is not a regular file"));
+    CU_ASSERT_PTR_NULL(conf_load("/dev/zero", error, sizeof(error)));
+    CHECK_STR("endless", error, "/dev/zero: is not a regular file");
+    write_file(path, "side\0= old", 10, 0644);
+    CU_ASSERT_PTR_NULL(conf_load(path, error, sizeof(error)));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error, "is not a text file"));
+    CU_ASSERT_FATAL(truncate(path, 5 << 20) == 0);
+    CU_ASSERT_PTR_NULL(conf_load(path, error, sizeof(error)));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error, "is larger than 4194304 bytes"));
+    /* The room for the message may be small, or none. */
+    char small[12];
+    CU_ASSERT_PTR_NULL(conf_load(path, small, sizeof(small)));
+    CHECK_INT("cut", strlen(small), sizeof(small) - 1);
+    CU_ASSERT_PTR_NULL(conf_load(path, NULL, 0));
+}
+
+static void check_password(const char *text, size_t len, mode_t mode, const char *want)
+{
+    char conf_text[512];
+
+    unlink(password);
+    write_file(password, text, len, mode);
+    snprintf(conf_text, sizeof(conf_text), HEAD "redis-password-file = \"%s\"\n",
+             password);
+    struct conf *conf = load(conf_text);
+    if (conf)
+        CHECK_STR("password", conf->redis_password, want);
+    else
+        CU_ASSERT_PTR_NOT_NULL(strstr(error, want));
+    if (!conf && !strstr(error, want))
+        printf("\n  expected \"%s\" in \"%s\"\n", want, error);
+    conf_unref(conf);
+}
+
+static void test_password(void)
+{
+    char text[512], long_one[2000];
+
+    check_password("word", 4, 0600, "word");
+    check_password("word\r\n", 6, 0400, "word");
+    check_password(" two words ", 11, 0600, " two words ");
+    check_password("word\n", 5, 0640, "has mode 0640: chmod 0600 ");
+    check_password("word\n", 5, 0604, "has mode 0604: chmod 0600 ");
+    check_password("", 0, 0600, "must hold one line of 1 to 1024 bytes");
+    check_password("\n", 1, 0600, "must hold one line");
+    check_password("a\nb\n", 4, 0600, "must hold one line");
+    check_password("a\0b\n", 4, 0600, "must hold one line");
+    memset(long_one, 'x', sizeof(long_one));
+    check_password(long_one, 1025, 0600, "must hold one line of 1 to 1024 bytes");
+    unlink(password);
+    snprintf(text, sizeof(text), HEAD "redis-password-file = \"%s\"\n", password);
+    CU_ASSERT_PTR_NULL(load(text));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error, "No such file or directory"));
+    snprintf(text, sizeof(text), HEAD "redis-password-file = \"%s\"\n", dir);
+    CU_ASSERT_PTR_NULL(load(text));
+    CU_ASSERT_PTR_NOT_NULL(strstr(error, "is not a regular file"));
+    if (geteuid() == 0) {
+        write_file(password, "word", 4, 0600);
+        CU_ASSERT_FATAL(chown(password, 12345, 0) == 0);
+        snprintf(text, sizeof(text), HEAD "redis-password-file = \"%s\"\n", password);
+        CU_ASSERT_PTR_NULL(load(text));
+        CU_ASSERT_PTR_NOT_NULL(strstr(error, "belongs to uid 12345: chown sluice "));
+    }
+}
+
+/* A bad file does not spoil the next load in the same process. */
+static void test_reload(void)
+{
+    for (int round = 0; round < 3; round++) {
+        CU_ASSERT_PTR_NULL(load("side = \"old\n"));
+        CU_ASSERT_PTR_NULL(load("domain x {\n"));
+        CU_ASSERT_PTR_NULL(load("side = {\n"));
+        CU_ASSERT_PTR_NULL(load("/* x"));
+        conf_unref(load_ok(HEAD "domain a.example { new = b }\n"));
+    }
+}
+
+static void *take_and_drop(void *conf)
+{
+    for (int i = 0; i < 20000; i++)
+        conf_unref(conf_ref(conf));
+    return NULL;
+}
+
+static void *load_often(void *unused)
+{
+    char mine[1024];
+
+    (void)unused;
+    for (int i = 0; i < 50; i++) {
+        struct conf *conf = conf_load(path, mine, sizeof(mine));
+        if (!conf)
+            return path;
+        conf_unref(conf);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    struct conf *conf = load_ok(HEAD "domain a.example { new = b }\n");
+    pthread_t threads[8];
+
+    for (int i = 0; i < 8; i++)
+        pthread_create(&threads[i], NULL, i < 4 ? take_and_drop : load_often, conf);
+    for (int i = 0; i < 8; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        CU_ASSERT_PTR_NULL(result);
+    }
+    CHECK_INT("references", conf->refs, 1);
+    CU_ASSERT_PTR_NOT_NULL(conf_managed(conf, "a.example"));
+    conf_unref(conf);
+}
+
+/* Thousands of domains: each found, nothing else found. */
+static void test_many(void)
+{
+    size_t size = 1 << 20, used = 0;
+    char *text = malloc(size), name[64];
+
+    used += (size_t)snprintf(text, size, HEAD);
+    for (int i = 0; i < 5000; i++)
+        used += (size_t)snprintf(text + used, size - used,
+                                 "domain d%d.example { new = x same-as = {\"s%d\"} "
+                                 "redirect-domains = {\"r%d.example\"} }\n",
+                                 i, i, i);
+    struct conf *conf = load_ok(text);
+    CHECK_INT("domains", conf->domain_count, 5000);
+    for (int i = 0; i < 5000; i++) {
+        snprintf(name, sizeof(name), "d%d.example", i);
+        CU_ASSERT_PTR_EQUAL(conf_managed(conf, name), &conf->domains[i]);
+        CU_ASSERT_FALSE(conf_redirects_to(conf, name));
+        snprintf(name, sizeof(name), "s%d", i);
+        CU_ASSERT_PTR_EQUAL(conf_managed(conf, name), &conf->domains[i]);
+        snprintf(name, sizeof(name), "r%d.example", i);
+        CU_ASSERT_PTR_NULL(conf_managed(conf, name));
+        CU_ASSERT_TRUE(conf_redirects_to(conf, name));
+    }
+    conf_unref(conf);
+    free(text);
+}
+
+/* Any text is either a configuration or one line of explanation. */
+static void test_garbage(void)
+{
+    static const char *const pieces[] = {
+        "side",    "=",    "old",      "\n",      "{",  "}",       "\"",
+        "'",       "#",    "/*",       "*/",      "//", "domain",  "a.example",
+        "new",     "+=",   ",",        "(",       ")",  "\\",      "redis",
+        "unix:/a", "sync", "command",  "{\"a\"}", "1h", "timeout", " ",
+        "\t",      "\xff", "hostname", "jobs",    "9",
+    };
+    unsigned seed = 3;
+
+    for (int round = 0; round < 3000; round++) {
+        char text[512];
+        size_t used = 0;
+        int n = rand_r(&seed) % 30;
+        text[0] = '\0';
+        for (int i = 0; i < n; i++)
+            used += (size_t)snprintf(
+                text + used, sizeof(text) - used, "%s ",
+                pieces[(size_t)rand_r(&seed) % (sizeof(pieces) / sizeof(pieces[0]))]);
+        struct conf *conf = load(text);
+        if (!conf && (!error[0] || strchr(error, '\n'))) {
+            printf("\n  error \"%s\" for:\n%s\n", error, text);
+            CU_FAIL("one line");
+            return;
+        }
+        conf_unref(conf);
+    }
+    conf_unref(load_ok(HEAD));
+}
+
+/* The file that an admin copies loads as it is, with the defaults; and so it
+ * does with every setting in it taken out of its comment ("#key", not "# "). */
+static void test_shipped(void)
+{
+    static char text[65536], all[65536];
+    size_t used = 0;
+    FILE *file = fopen(SHIPPED_CONF, "r");
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    size_t len = fread(text, 1, sizeof(text) - 1, file);
+    fclose(file);
+    for (size_t i = 0; i < len; i++)
+        if (text[i] != '#' || text[i + 1] == ' ' || text[i + 1] == '\n')
+            all[used++] = text[i];
+    struct conf *conf = load_ok(text);
+    CHECK_INT("domains", conf->domain_count, 0);
+    conf_unref(conf);
+
+    char *file_name = strstr(all, "/etc/sluice/redis.password");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file_name);
+    unlink(password);
+    write_file(password, "word", 4, 0600);
+    size_t name_len = strlen(password);
+    CU_ASSERT_FATAL(name_len >= 26);
+    memmove(file_name + name_len, file_name + 26, strlen(file_name + 26) + 1);
+    memcpy(file_name, password, name_len);
+    conf = load_ok(all);
+    CHECK_INT("domains", conf->domain_count, 1);
+    CHECK_STR("the default", conf->state_dir, "/var/lib/sluice");
+    conf_unref(conf);
+}
+
+static void test_set_up(void)
+{
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/sluice.conf", dir);
+    snprintf(password, sizeof(password), "%s/password", dir);
+}
+
+static void test_clean_up(void)
+{
+    unlink(path);
+    unlink(password);
+    CHECK_INT("directory", rmdir(dir), 0);
+}
+
+UNIT_MAIN("conf", { "set up", test_set_up }, { "defaults", test_defaults },
+          { "everything", test_everything }, { "next hops", test_next_hops },
+          { "errors", test_errors }, { "files", test_files },
+          { "password", test_password }, { "reload", test_reload },
+          { "threads", test_threads }, { "many", test_many }, { "garbage", test_garbage },
+          { "shipped", test_shipped }, { "clean up", test_clean_up })
