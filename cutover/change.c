@@ -181,8 +181,9 @@ static int change_list(struct changes *changes, const char *domain, char *const 
         for (size_t i = 0; i < n; i++)
             items[i] = (struct change_item){ .local = locals[from + i],
                                              .expect_epoch = expect ? expect[from + i] : 0 };
-        code = command_stopped() ? report_interrupted(changes)
-                                 : change_chunk(changes, &change, result, tally);
+        code = command_stopped() && !changes->to_the_end
+                   ? report_interrupted(changes)
+                   : change_chunk(changes, &change, result, tally);
         progress_set(tally_sum(&changes->all) + from + n, "%s", domain);
     }
     free(items);

@@ -25,6 +25,7 @@ struct changes {
     enum event_op op;
     const char *const *without;
     bool force;       /* do not ask for the fence */
+    bool to_the_end;  /* Ctrl-C does not stop it: it finishes an interrupted one */
     bool old_is_done; /* rollback: a mailbox at home old was brought back before */
     uint64_t total;   /* of the progress bar: the single mailboxes at first, each
                          whole domain adds its own */

@@ -51,9 +51,32 @@ bool command_sleep(int milliseconds)
     return !command_stopped();
 }
 
+#define JOURNAL_TRIES 10
+#define JOURNAL_MS    20
+
+/* Readable, or not there. Tried again for a moment: policyd may be appending. */
+static enum lookup read_journal(struct command_context *context, struct position *head)
+{
+    enum lookup found = LOOKUP_FAILED;
+    for (int i = 0; i < JOURNAL_TRIES && found == LOOKUP_FAILED; i++) {
+        if (i > 0 && !command_sleep(JOURNAL_MS))
+            break;
+        found = journal_head(context->head, head);
+    }
+    return found;
+}
+
 int command_need_store(struct command_context *context)
 {
     struct position at, head;
+    char path[4096];
+    enum lookup journal = read_journal(context, &head);
+    if (journal == LOOKUP_FAILED) {
+        conf_journal_path(context->conf, path, sizeof(path));
+        message("this host's journal %s cannot be read: run this as root; if it is damaged, "
+                "the log of sluice-policyd says more", path);
+        return EXIT_SERVICE;
+    }
     switch (store_position(context->store, &at)) {
     case LOOKUP_FOUND:
         return EXIT_DONE;
@@ -63,7 +86,7 @@ int command_need_store(struct command_context *context)
     case LOOKUP_ABSENT:
         break;
     }
-    if (journal_head(context->head, &head) == LOOKUP_FOUND)
+    if (journal == LOOKUP_FOUND)
         message("Redis (%s) holds none of sluice's data, but this host's journal does: it "
                 "was emptied; rebuild it: sluice recover",
                 context->conf->redis.text);

@@ -98,7 +98,8 @@ static bool fill_box(struct loader *loader, struct mailbox *m, const char *local
     } else if (home->rollback) {
         m->step = STEP_FAILED;
         m->found_locked = false;
-        m->reason = strdup("is being rolled back: finish that first (sluice unlock, or flip)");
+        m->reason =
+            strdup("is being rolled back: finish that first (sluice unlock, or flip)");
     }
     return m->local && m->address && m->target;
 }
@@ -174,8 +175,8 @@ static int name_missing(struct loader *loader)
             return load_failed(loader);
     for (size_t i = 0; found && i < loader->target->count; i++)
         if (names_add(found, loader->target->locals[i], &index) == NAMES_NEW)
-            message("%s@%s is not listed: sluice import it first", loader->target->locals[i],
-                    loader->move->domain->name);
+            message("%s@%s is not listed: sluice import it first",
+                    loader->target->locals[i], loader->move->domain->name);
     names_free(found);
     return EXIT_DATA;
 }
@@ -188,10 +189,11 @@ static int load_homes(struct loader *loader)
     loader->wanted = loader->target->whole ? NULL : names_new();
     loader->failed = !loader->texts || (!loader->target->whole && !loader->wanted);
     for (size_t i = 0; !loader->failed && i < loader->target->count; i++)
-        loader->failed = names_add(loader->wanted, loader->target->locals[i], &index) ==
-                         NAMES_FAILED;
-    if (loader->failed || !store_each_home(move->context->store, move->domain->name, load_one,
-                                           loader) || loader->failed)
+        loader->failed =
+            names_add(loader->wanted, loader->target->locals[i], &index) == NAMES_FAILED;
+    if (loader->failed ||
+        !store_each_home(move->context->store, move->domain->name, load_one, loader) ||
+        loader->failed)
         return load_failed(loader);
     if (loader->n < loader->target->count)
         return name_missing(loader);
@@ -208,11 +210,13 @@ static int load_homes(struct loader *loader)
     return EXIT_DONE;
 }
 
-/* ---- preconditions -------------------------------------------------------------------- */
+/* ---- preconditions --------------------------------------------------------------------
+ */
 
 static bool anything_to_do(const struct move *move)
 {
-    return plan_count(&move->plan, STEP_UNPROBED) + plan_count(&move->plan, STEP_PARKED) > 0;
+    return plan_count(&move->plan, STEP_UNPROBED) + plan_count(&move->plan, STEP_PARKED) >
+           0;
 }
 
 static int check_configuration(const struct move *move, const struct loader *loader)
@@ -220,13 +224,15 @@ static int check_configuration(const struct move *move, const struct loader *loa
     const struct conf *conf = move->context->conf;
     char why[256];
     if (loader->without_hop > 0) {
-        message("%s: domain \"%s\" has neither new = \"[host]:port\" nor a new address for %zu "
+        message("%s: domain \"%s\" has neither new = \"[host]:port\" nor a new address "
+                "for %zu "
                 "mailboxes: their mail could go nowhere",
                 conf->path, move->domain->name, loader->without_hop);
         return EXIT_CONFIGURATION;
     }
     if (conf->sync.command == NULL || conf->sync.command[0] == NULL) {
-        message("%s: no sync command: sync { command = {\"/etc/sluice/sync\"} }", conf->path);
+        message("%s: no sync command: sync { command = {\"/etc/sluice/sync\"} }",
+                conf->path);
         return EXIT_CONFIGURATION;
     }
     run_check_program(conf->sync.command[0], why, sizeof(why));
@@ -240,8 +246,8 @@ static int check_configuration(const struct move *move, const struct loader *loa
 static int check_store(const struct move *move)
 {
     struct store *store = move->context->store;
-    enum commit durable = move->context->conf->redis_durable ? store_durable(store)
-                                                             : COMMIT_DONE;
+    enum commit durable =
+        move->context->conf->redis_durable ? store_durable(store) : COMMIT_DONE;
     if (durable == COMMIT_DONE)
         return EXIT_DONE;
     message("%s", store_error(store));
@@ -276,9 +282,11 @@ static int check_hosts(struct move *move)
         delivering += hosts[i].side == SIDE_OLD;
         if (now - hosts[i].seen_ms <= HOST_SILENT_MS)
             continue;
-        message("host %s: no sign of life for %s: start sluice-policyd there, or repeat with "
-                "--without-host %s", hosts[i].name,
-                duration_text((now - hosts[i].seen_ms) / 1000, age), hosts[i].name);
+        message(
+            "host %s: no sign of life for %s: start sluice-policyd there, or repeat with "
+            "--without-host %s",
+            hosts[i].name, duration_text((now - hosts[i].seen_ms) / 1000, age),
+            hosts[i].name);
         code = EXIT_AGAIN;
     }
     free(hosts);
@@ -296,7 +304,8 @@ static void probe_invented(struct move *move)
     uint64_t mark = (uint64_t)clock_ms() * 0x9e3779b97f4a7c15ULL ^ (uint64_t)getpid();
     if (at == NULL)
         return;
-    snprintf(address, sizeof(address), "sluice-probe-%016llx%s", (unsigned long long)mark, at);
+    snprintf(address, sizeof(address), "sluice-probe-%016llx%s", (unsigned long long)mark,
+             at);
     probe_add(move->probe, PLAN_NONE, address);
 }
 
@@ -334,13 +343,15 @@ static int open_probe(struct move *move)
         return EXIT_AGAIN;
     if (move->probe && probe_state(move->probe) == PROBE_UP)
         return EXIT_DONE;
-    message("the new server cannot be asked: %s; nothing was locked%s (--no-probe: do not ask)",
+    message("the new server cannot be asked: %s; nothing was locked%s (--no-probe: do "
+            "not ask)",
             move->probe ? probe_error(move->probe) : error,
             move->locked_before ? " in this run, earlier locks stay" : "");
     return EXIT_SERVICE;
 }
 
-/* ---- the run --------------------------------------------------------------------------- */
+/* ---- the run
+ * --------------------------------------------------------------------------- */
 
 static bool catch_signals(struct move *move, sigset_t *before)
 {
@@ -389,7 +400,8 @@ static int run_leased(struct move *move)
     if (code != EXIT_DONE)
         return code;
     int64_t store_now = store_time_ms(move->context->store);
-    move->offset_ms = store_now ? store_now - clock_ms() : (int64_t)time(NULL) * 1000 - clock_ms();
+    move->offset_ms =
+        store_now ? store_now - clock_ms() : (int64_t)time(NULL) * 1000 - clock_ms();
     move_run(move, clock_ms());
     move_wait_release(move, still, sizeof(still));
     return move_report(move, still);
@@ -443,8 +455,10 @@ static int prepare(struct command_context *context, int argc, char **argv,
     if (code != EXIT_DONE)
         return code;
     if (targets->count != 1) {
-        message("one cutover moves mailboxes of one domain; these are of %zu: one after the "
-                "other", targets->count);
+        message(
+            "one cutover moves mailboxes of one domain; these are of %zu: one after the "
+            "other",
+            targets->count);
         targets_free(targets);
         return EXIT_USE;
     }

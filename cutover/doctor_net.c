@@ -118,7 +118,8 @@ static bool ask_map(const char *path, const char *request, char *reply, size_t s
                     char *error, size_t error_size)
 {
     char frame[512], buf[NETSTRING_MAX + 32];
-    size_t len = netstring_format(frame, sizeof(frame), request, strlen(request)), got = 0;
+    size_t len = netstring_format(frame, sizeof(frame), request, strlen(request)),
+           got = 0;
     int fd = open_unix(path);
     bool done = false;
     if (fd < 0 || len == 0 || send(fd, frame, len, MSG_NOSIGNAL) != (ssize_t)len) {
@@ -130,8 +131,8 @@ static bool ask_map(const char *path, const char *request, char *reply, size_t s
             const char *payload;
             size_t payload_len, consumed;
             got += (size_t)n;
-            if (netstring_parse(buf, got, NETSTRING_MAX, &payload, &payload_len, &consumed) ==
-                NETSTRING_DONE) {
+            if (netstring_parse(buf, got, NETSTRING_MAX, &payload, &payload_len,
+                                &consumed) == NETSTRING_DONE) {
                 snprintf(reply, size, "%.*s", (int)payload_len, payload);
                 done = true;
             }
@@ -148,13 +149,16 @@ static void check_map(struct doctor *doctor)
     char request[ADDR_TEXT_MAX + 64], reply[512], error[256];
     if (conf->map_listen.path == NULL || conf->domain_count == 0)
         return;
-    snprintf(request, sizeof(request), "transport sluice-doctor@%s", conf->domains[0].name);
-    if (!ask_map(conf->map_listen.path, request, reply, sizeof(reply), error, sizeof(error))) {
+    snprintf(request, sizeof(request), "transport sluice-doctor@%s",
+             conf->domains[0].name);
+    if (!ask_map(conf->map_listen.path, request, reply, sizeof(reply), error,
+                 sizeof(error))) {
         doctor_say(doctor, FINDING_FAIL, "map", "asked for %s: %s", request + 10, error);
         return;
     }
     bool fine = strncmp(reply, "OK ", 3) == 0 || strncmp(reply, "NOTFOUND ", 9) == 0;
-    doctor_say(doctor, fine ? FINDING_OK : FINDING_FAIL, "map", "%s: %s", request + 10, reply);
+    doctor_say(doctor, fine ? FINDING_OK : FINDING_FAIL, "map", "%s: %s", request + 10,
+               reply);
     if (!fine)
         doctor_fix(doctor, "shell", "journalctl -u sluice-policyd");
 }
@@ -167,9 +171,11 @@ void doctor_check_sockets(struct doctor *doctor)
     check_own_socket(doctor, "map socket", "sluice-policyd", &conf->map_listen);
     check_map(doctor);
     if (conf->milter_listen.host)
-        doctor_say(doctor, FINDING_WARN, "milter socket",
-                   "%s is TCP: Postfix waits 44 ms for each message there; a unix socket is "
-                   "faster", conf->milter_listen.text);
+        doctor_say(
+            doctor, FINDING_WARN, "milter socket",
+            "%s is TCP: Postfix waits 44 ms for each message there; a unix socket is "
+            "faster",
+            conf->milter_listen.text);
 }
 
 /* ---- next hops --------------------------------------------------------------------- */
@@ -246,6 +252,7 @@ void doctor_check_hops(struct doctor *doctor)
         probe_free(check->probe);
     }
     if (n == HOPS_MAX)
-        doctor_say(doctor, FINDING_WARN, "next hop", "only the first %d were asked", HOPS_MAX);
+        doctor_say(doctor, FINDING_WARN, "next hop", "only the first %d were asked",
+                   HOPS_MAX);
     free(checks);
 }

@@ -34,7 +34,8 @@ static const char *value_of(const struct wiring *w, const char *name)
     return postconf_value(w->pc, name);
 }
 
-/* ---- one endpoint, one service ------------------------------------------------------ */
+/* ---- one endpoint, one service ------------------------------------------------------
+ */
 
 enum place { PLACE_RIGHT, PLACE_OTHER_ROOT, PLACE_NOWHERE };
 
@@ -54,7 +55,8 @@ static void fix_location(struct wiring *w, const struct conf_endpoint *endpoint,
 {
     const char *name = endpoint->path ? strrchr(endpoint->path, '/') : NULL;
     if (name)
-        doctor_fix(w->doctor, "sluice.conf", "%s = \"unix:%s/sluice%s\"", key, w->queue, name);
+        doctor_fix(w->doctor, "sluice.conf", "%s = \"unix:%s/sluice%s\"", key, w->queue,
+                   name);
 }
 
 /* Whether user postfix reaches the socket from where the daemon lives. */
@@ -69,25 +71,30 @@ static void check_reach(struct wiring *w, const char *name,
     const char *path = endpoint->path;
     if (service->chroot) {
         if (strncmp(path, w->queue, len) != 0 || path[len] != '/') {
-            doctor_say(w->doctor, FINDING_FAIL, name, "%s lies outside of %s, where %s is "
-                       "chrooted", path, w->queue, service->name);
+            doctor_say(w->doctor, FINDING_FAIL, name,
+                       "%s lies outside of %s, where %s is "
+                       "chrooted",
+                       path, w->queue, service->name);
             fix_location(w, endpoint, key);
             return;
         }
         path += len;
     }
-    doctor_connect(path, value_of(w, "mail_owner"), service->chroot ? w->queue : NULL, error,
-                   sizeof(error));
+    doctor_connect(path, value_of(w, "mail_owner"), service->chroot ? w->queue : NULL,
+                   error, sizeof(error));
     if (error[0] == '\0')
         return;
     doctor_say(w->doctor, FINDING_FAIL, name, "%s: user %s (%s%s) cannot connect: %s",
                endpoint->path, value_of(w, "mail_owner"), service->name,
                service->chroot ? ", chrooted" : "", error);
-    doctor_fix(w->doctor, "shell", "chgrp %s on the directory, mode 0750 or more; is the daemon "
-               "running?", w->conf->group);
+    doctor_fix(w->doctor, "shell",
+               "chgrp %s on the directory, mode 0750 or more; is the daemon "
+               "running?",
+               w->conf->group);
 }
 
-/* ---- milters ------------------------------------------------------------------------- */
+/* ---- milters -------------------------------------------------------------------------
+ */
 
 struct chain {
     bool found, other_root, last;
@@ -111,7 +118,8 @@ static struct chain read_chain(const struct wiring *w, const char *list, bool ch
 }
 
 /* The list with ours at its end. */
-static void fix_chain(struct wiring *w, const char *where, const char *name, const char *list)
+static void fix_chain(struct wiring *w, const char *where, const char *name,
+                      const char *list)
 {
     char text[ITEM_MAX], item[ITEM_MAX], whole[4096] = "";
     size_t n = 0;
@@ -120,8 +128,8 @@ static void fix_chain(struct wiring *w, const char *where, const char *name, con
         if (place_of(w, item, false, &w->conf->milter_listen) != PLACE_NOWHERE)
             continue;
         bool braces = strpbrk(item, ", ") != NULL;
-        int len = snprintf(whole + n, sizeof(whole) - n, "%s%s%s, ", braces ? "{ " : "", item,
-                           braces ? " }" : "");
+        int len = snprintf(whole + n, sizeof(whole) - n, "%s%s%s, ", braces ? "{ " : "",
+                           item, braces ? " }" : "");
         n += len > 0 && (size_t)len < sizeof(whole) - n ? (size_t)len : 0;
     }
     doctor_fix(w->doctor, where, "%s = %s%s", name, whole, text);
@@ -138,7 +146,8 @@ static void say_chain(struct wiring *w, const char *name, const char *list,
                    chain->entry, who);
         fix_chain(w, "main.cf", name, list);
     } else if (!chain->last) {
-        doctor_say(w->doctor, FINDING_FAIL, name, "sluice-milter is not the last: a milter after "
+        doctor_say(w->doctor, FINDING_FAIL, name,
+                   "sluice-milter is not the last: a milter after "
                    "it does not see the end of what is held");
         fix_chain(w, "main.cf", name, list);
     } else {
@@ -165,7 +174,8 @@ static void check_smtpd_override(struct wiring *w, const struct postconf_service
                !chain.found  ? "sluice-milter does not see its mail"
                : !chain.last ? "sluice-milter is not the last"
                              : "another path in the chroot",
-               loopback && !chain.found ? " (fine when it came through another smtpd)" : "");
+               loopback && !chain.found ? " (fine when it came through another smtpd)"
+                                        : "");
     fix_chain(w, "master.cf", "-o smtpd_milters", list);
 }
 
@@ -193,7 +203,8 @@ static void check_smtpd_milters(struct wiring *w)
             return; /* the same for all others */
     }
     if (!told)
-        doctor_say(w->doctor, FINDING_WARN, "smtpd_milters", "no smtpd uses main.cf's list");
+        doctor_say(w->doctor, FINDING_WARN, "smtpd_milters",
+                   "no smtpd uses main.cf's list");
 }
 
 static void check_non_smtpd_milters(struct wiring *w)
@@ -231,12 +242,14 @@ static void check_protocol(struct wiring *w)
 {
     const char *protocol = value_of(w, "milter_protocol");
     bool six = strcmp(protocol, "6") == 0;
-    doctor_say(w->doctor, six ? FINDING_OK : FINDING_FAIL, "milter_protocol", "%s", protocol);
+    doctor_say(w->doctor, six ? FINDING_OK : FINDING_FAIL, "milter_protocol", "%s",
+               protocol);
     if (!six)
         doctor_fix(w->doctor, "main.cf", "milter_protocol = 6");
 }
 
-/* ---- maps ---------------------------------------------------------------------------- */
+/* ---- maps ----------------------------------------------------------------------------
+ */
 
 /* "socketmap:unix:path:name": whether it is ours with that name. */
 static enum place map_place(const struct wiring *w, const char *item, bool chrooted,
@@ -267,8 +280,8 @@ static bool add_key(void *context, const char *local, const struct home *home)
     char address[ADDR_TEXT_MAX + 1];
     (void)home;
     addr_format(local[0] ? local : "sluice-doctor", sample->domain, address);
-    int n = snprintf(sample->keys + sample->len, sizeof(sample->keys) - sample->len, "%s\n",
-                     address);
+    int n = snprintf(sample->keys + sample->len, sizeof(sample->keys) - sample->len,
+                     "%s\n", address);
     if (n < 0 || (size_t)n >= sizeof(sample->keys) - sample->len) {
         sample->keys[sample->len] = '\0';
         return false;
@@ -278,12 +291,14 @@ static bool add_key(void *context, const char *local, const struct home *home)
 }
 
 /* Whether the map answers for a managed mailbox: it would hide ours. */
-static bool map_answers(const struct wiring *w, const char *map, char *answer, size_t size)
+static bool map_answers(const struct wiring *w, const char *map, char *answer,
+                        size_t size)
 {
     char program[4096];
     bool found = false;
     snprintf(program, sizeof(program), "%.4000s/postmap", w->conf->postfix_commands);
-    const char *const argv[] = { program, "-c", w->conf->postfix_config, "-q", "-", map, NULL };
+    const char *const argv[] = { program, "-c", w->conf->postfix_config, "-q", "-",
+                                 map,     NULL };
     for (size_t i = 0; i < w->conf->domain_count && !found; i++) {
         struct sample sample = { .domain = w->conf->domains[i].name };
         struct capture got;
@@ -315,7 +330,8 @@ static void fix_map(struct wiring *w, const char *parameter, const char *name,
         int len = snprintf(whole + n, sizeof(whole) - n, ", %s", item);
         n += len > 0 && (size_t)len < sizeof(whole) - n ? (size_t)len : 0;
     }
-    doctor_fix(w->doctor, "main.cf", "%s = socketmap:%s:%s%s", parameter, text, name, whole);
+    doctor_fix(w->doctor, "main.cf", "%s = socketmap:%s:%s%s", parameter, text, name,
+               whole);
 }
 
 /* The maps before ours. Returns how many there are; the first that answers for a
@@ -325,7 +341,8 @@ static size_t check_shadows(struct wiring *w, const char *parameter, const char 
 {
     char item[ITEM_MAX], answer[512];
     size_t before = 0;
-    for (const char *cursor = list; postconf_item(&cursor, item, sizeof(item)); before++) {
+    for (const char *cursor = list; postconf_item(&cursor, item, sizeof(item));
+         before++) {
         if (map_place(w, item, true, name) != PLACE_NOWHERE ||
             map_place(w, item, false, name) != PLACE_NOWHERE)
             break;
@@ -357,14 +374,17 @@ static void check_map_of(struct wiring *w, const char *parameter, const char *na
                    place == PLACE_NOWHERE ? "" : " means another path in the chroot");
         fix_map(w, parameter, name, list);
         if (postconf_option(w->pc, service_name, parameter))
-            doctor_fix(w->doctor, "master.cf", "%s: remove -o %s", service_name, parameter);
+            doctor_fix(w->doctor, "master.cf", "%s: remove -o %s", service_name,
+                       parameter);
         return;
     }
     size_t failures = w->doctor->failures;
     size_t before = check_shadows(w, parameter, name, list);
     if (w->doctor->failures == failures && before > 0) {
-        doctor_say(w->doctor, FINDING_WARN, parameter, "%zu maps stand before %s; they do not "
-                   "answer for managed mailboxes now", before, item);
+        doctor_say(w->doctor, FINDING_WARN, parameter,
+                   "%zu maps stand before %s; they do not "
+                   "answer for managed mailboxes now",
+                   before, item);
         fix_map(w, parameter, name, list);
     } else if (w->doctor->failures == failures) {
         doctor_say(w->doctor, FINDING_OK, parameter, "%s, first", item);
@@ -380,7 +400,8 @@ static bool any_redirect(const struct conf *conf)
     return false;
 }
 
-/* ---- policy service --------------------------------------------------------------------- */
+/* ---- policy service
+ * --------------------------------------------------------------------- */
 
 static bool asks_policy(const struct wiring *w, const struct postconf_service *service,
                         const char *list)
@@ -388,7 +409,8 @@ static bool asks_policy(const struct wiring *w, const struct postconf_service *s
     char item[ITEM_MAX];
     bool next = false;
     for (const char *cursor = list; postconf_item(&cursor, item, sizeof(item));) {
-        if (next && place_of(w, item, service->chroot, &w->conf->policy_listen) == PLACE_RIGHT)
+        if (next &&
+            place_of(w, item, service->chroot, &w->conf->policy_listen) == PLACE_RIGHT)
             return true;
         next = strcmp(item, "check_policy_service") == 0;
     }
@@ -398,8 +420,9 @@ static bool asks_policy(const struct wiring *w, const struct postconf_service *s
 static void check_policy(struct wiring *w)
 {
     static const char *const lists[] = {
-        "smtpd_recipient_restrictions", "smtpd_relay_restrictions", "smtpd_data_restrictions",
-        "smtpd_sender_restrictions",    "smtpd_client_restrictions",
+        "smtpd_recipient_restrictions", "smtpd_relay_restrictions",
+        "smtpd_data_restrictions",      "smtpd_sender_restrictions",
+        "smtpd_client_restrictions",
     };
     const struct postconf_service *service;
     char text[ITEM_MAX];
@@ -410,22 +433,28 @@ static void check_policy(struct wiring *w)
         if (strcmp(service->program, "smtpd") != 0)
             continue;
         for (size_t k = 0; k < sizeof(lists) / sizeof(lists[0]) && !found; k++)
-            found = asks_policy(w, service, postconf_effective(w->pc, service->name, lists[k]));
+            found = asks_policy(w, service,
+                                postconf_effective(w->pc, service->name, lists[k]));
         if (found) {
-            doctor_say(w->doctor, FINDING_OK, "policy service", "%s asks it", service->name);
+            doctor_say(w->doctor, FINDING_OK, "policy service", "%s asks it",
+                       service->name);
             check_reach(w, "policy service", service, &w->conf->policy_listen,
                         "policyd { policy");
             continue;
         }
         doctor_say(w->doctor, defer ? FINDING_FAIL : FINDING_WARN, "policy service",
                    "%s does not ask it%s", service->name,
-                   defer ? ", which hold = defer needs" : ": an outage is answered later");
-        doctor_fix(w->doctor, "main.cf", "smtpd_recipient_restrictions = %s, "
-                   "check_policy_service %s", value_of(w, lists[0]), text);
+                   defer ? ", which hold = defer needs"
+                         : ": an outage is answered later");
+        doctor_fix(w->doctor, "main.cf",
+                   "smtpd_recipient_restrictions = %s, "
+                   "check_policy_service %s",
+                   value_of(w, lists[0]), text);
     }
 }
 
-/* ---- master.cf ------------------------------------------------------------------------------ */
+/* ---- master.cf
+ * ------------------------------------------------------------------------------ */
 
 static void check_hold_program(struct wiring *w, const struct postconf_service *hold)
 {
@@ -437,9 +466,10 @@ static void check_hold_program(struct wiring *w, const struct postconf_service *
         doctor_say(w->doctor, FINDING_OK, "sluice-hold", "pipe, %s", program);
         return;
     }
-    doctor_say(w->doctor, FINDING_FAIL, "sluice-hold", "program \"%s\" cannot be executed",
-               program);
-    doctor_fix(w->doctor, "master.cf", "  flags=Rq user=nobody argv=%s/sluice-hold", LIBEXECDIR);
+    doctor_say(w->doctor, FINDING_FAIL, "sluice-hold",
+               "program \"%s\" cannot be executed", program);
+    doctor_fix(w->doctor, "master.cf", "  flags=Rq user=nobody argv=%s/sluice-hold",
+               LIBEXECDIR);
 }
 
 static void check_hold_transport(struct wiring *w)
@@ -452,7 +482,8 @@ static void check_hold_transport(struct wiring *w)
     doctor_say(w->doctor, FINDING_FAIL, "sluice-hold",
                hold ? "is not a pipe(8) service" : "there is no such transport");
     doctor_fix(w->doctor, "master.cf", "sluice-hold unix - n n - - pipe");
-    doctor_fix(w->doctor, "master.cf", "  flags=Rq user=nobody argv=%s/sluice-hold", LIBEXECDIR);
+    doctor_fix(w->doctor, "master.cf", "  flags=Rq user=nobody argv=%s/sluice-hold",
+               LIBEXECDIR);
 }
 
 static void check_forward_transport(struct wiring *w)
@@ -461,7 +492,8 @@ static void check_forward_transport(struct wiring *w)
     if (forward == NULL || strcmp(forward->program, "smtp") != 0) {
         doctor_say(w->doctor, FINDING_FAIL, "sluice-forward",
                    forward ? "is not an smtp(8) service" : "there is no such transport");
-    } else if (strcmp(postconf_effective(w->pc, forward->name, "soft_bounce"), "yes") != 0) {
+    } else if (strcmp(postconf_effective(w->pc, forward->name, "soft_bounce"), "yes") !=
+               0) {
         doctor_say(w->doctor, FINDING_FAIL, "sluice-forward",
                    "without soft_bounce: what the new server refuses would bounce");
     } else {
@@ -477,22 +509,27 @@ static void check_content_filter(struct wiring *w)
     const struct postconf_service *service;
     bool any = false;
     for (size_t i = 0; (service = postconf_service(w->pc, i)) != NULL; i++) {
-        if (strcmp(service->program, "smtpd") != 0 && strcmp(service->program, "pickup") != 0 &&
-            strcmp(service->program, "cleanup") != 0 && strcmp(service->program, "qmqpd") != 0)
+        if (strcmp(service->program, "smtpd") != 0 &&
+            strcmp(service->program, "pickup") != 0 &&
+            strcmp(service->program, "cleanup") != 0 &&
+            strcmp(service->program, "qmqpd") != 0)
             continue;
         const char *filter = postconf_effective(w->pc, service->name, "content_filter");
         if (filter[0] == '\0')
             continue;
         any = true;
-        doctor_say(w->doctor, FINDING_WARN, "content_filter",
-                   "%s has %s, which goes before the transport map: the mail is only gated when "
-                   "the filter gives it back to this Postfix", service->name, filter);
+        doctor_say(
+            w->doctor, FINDING_WARN, "content_filter",
+            "%s has %s, which goes before the transport map: the mail is only gated when "
+            "the filter gives it back to this Postfix",
+            service->name, filter);
     }
     if (!any)
         doctor_say(w->doctor, FINDING_OK, "content_filter", "none");
 }
 
-/* ---- names and limits ------------------------------------------------------------------------- */
+/* ---- names and limits
+ * ------------------------------------------------------------------------- */
 
 static bool covered(const struct conf *conf, const struct conf_domain *domain,
                     const char *name)
@@ -529,22 +566,28 @@ static void check_local_domain(struct wiring *w, const struct conf_domain *domai
         bool pattern = strchr(item, ':') || item[0] == '/';
         if (pattern)
             doctor_say(w->doctor, FINDING_WARN, "mydestination",
-                       "%s: its names cannot be listed; each must be in same-as of %s", item,
-                       domain->name);
-        if (pattern || (addr_domain(item, strlen(item), name) && covered(w->conf, domain, name)))
+                       "%s: its names cannot be listed; each must be in same-as of %s",
+                       item, domain->name);
+        if (pattern ||
+            (addr_domain(item, strlen(item), name) && covered(w->conf, domain, name)))
             continue;
-        int len = snprintf(missing + n, sizeof(missing) - n, "%s\"%s\"", n ? ", " : "", item);
+        int len =
+            snprintf(missing + n, sizeof(missing) - n, "%s\"%s\"", n ? ", " : "", item);
         n += len > 0 && (size_t)len < sizeof(missing) - n ? (size_t)len : 0;
     }
     if (n == 0) {
-        doctor_say(w->doctor, FINDING_OK, "mydestination", "all local names of %s are managed",
-                   domain->name);
+        doctor_say(w->doctor, FINDING_OK, "mydestination",
+                   "all local names of %s are managed", domain->name);
     } else {
         doctor_say(w->doctor, FINDING_FAIL, "mydestination",
-                   "the mailboxes of %s are also reached as %s, past the lock", domain->name,
-                   missing);
-        doctor_fix(w->doctor, "sluice.conf", "domain \"%s\" { same-as = {%s} }", domain->name,
-                   missing);
+                   "the mailboxes of %s are also reached as %s, past the lock",
+                   domain->name, missing);
+        for (char **name = domain->same_as; name && *name; name++) {
+            int len = snprintf(missing + n, sizeof(missing) - n, ", \"%s\"", *name);
+            n += len > 0 && (size_t)len < sizeof(missing) - n ? (size_t)len : 0;
+        }
+        doctor_fix(w->doctor, "sluice.conf", "domain \"%s\" { same-as = {%s} }",
+                   domain->name, missing);
     }
     if (!covers_literal(domain))
         doctor_say(w->doctor, FINDING_WARN, "mydestination",
@@ -609,7 +652,8 @@ static void check_lifetime(struct wiring *w, const char *parameter)
         return;
     }
     doctor_say(w->doctor, seconds > 0 ? FINDING_WARN : FINDING_FAIL, parameter,
-               "%s: mail that waits for a move, or for the new server, soon comes of age", value);
+               "%s: mail that waits for a move, or for the new server, soon comes of age",
+               value);
     doctor_fix(w->doctor, "main.cf", "%s = 5d", parameter);
 }
 
@@ -630,7 +674,8 @@ static void check_main(struct wiring *w)
     check_content_filter(w);
     check_mydestination(w);
     check_equal(w, "recipient_delimiter", w->conf->recipient_delimiter,
-                "sluice.conf has another recipient-delimiter, so user+x is another mailbox there");
+                "sluice.conf has another recipient-delimiter, so user+x is another "
+                "mailbox there");
     check_lifetime(w, "maximal_queue_lifetime");
     check_lifetime(w, "bounce_queue_lifetime");
 }

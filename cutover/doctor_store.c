@@ -24,9 +24,10 @@ static bool check_redis(struct doctor *doctor)
                    context->conf->redis.text, (unsigned long long)at.epoch);
         return true;
     case LOOKUP_ABSENT:
-        doctor_say(doctor, FINDING_FAIL, "redis", "%s answers, but holds no data of sluice",
-                   context->conf->redis.text);
-        doctor_fix(doctor, "shell", "sluice init (or sluice recover, when it was emptied)");
+        doctor_say(doctor, FINDING_FAIL, "redis",
+                   "%s answers, but holds no data of sluice", context->conf->redis.text);
+        doctor_fix(doctor, "shell",
+                   "sluice init (or sluice recover, when it was emptied)");
         return true;
     default:
         doctor_say(doctor, FINDING_FAIL, "redis", "%s", store_error(context->store));
@@ -55,7 +56,8 @@ static void check_domains(struct doctor *doctor)
     char **names;
     enum lookup lookup = store_domains(doctor->context->store, &names);
     if (lookup == LOOKUP_FAILED) {
-        doctor_say(doctor, FINDING_FAIL, "domains", "%s", store_error(doctor->context->store));
+        doctor_say(doctor, FINDING_FAIL, "domains", "%s",
+                   store_error(doctor->context->store));
         return;
     }
     size_t missing = 0;
@@ -84,21 +86,24 @@ static void check_this_host(struct doctor *doctor, const struct host *host, int6
     const struct conf *conf = doctor->context->conf;
     char age[DURATION_TEXT_MAX];
     if (host == NULL) {
-        doctor_say(doctor, FINDING_FAIL, "host", "%s is not registered: no lock can be complete",
-                   conf->hostname);
+        doctor_say(doctor, FINDING_FAIL, "host",
+                   "%s is not registered: no lock can be complete", conf->hostname);
         doctor_fix(doctor, "shell", "systemctl start sluice-policyd");
     } else if (host->side != conf->side) {
-        doctor_say(doctor, FINDING_FAIL, "host", "%s is registered on the %s side, but "
-                   "configured for the %s one", conf->hostname, side_name(host->side),
-                   side_name(conf->side));
+        doctor_say(doctor, FINDING_FAIL, "host",
+                   "%s is registered on the %s side, but "
+                   "configured for the %s one",
+                   conf->hostname, side_name(host->side), side_name(conf->side));
         doctor_fix(doctor, "shell", "systemctl restart sluice-policyd");
     } else if (now - host->seen_ms > HOST_SILENT_MS) {
-        doctor_say(doctor, FINDING_FAIL, "host", "%s: no sign of life of its policyd for %s",
-                   conf->hostname, duration_text((now - host->seen_ms) / 1000, age));
+        doctor_say(doctor, FINDING_FAIL, "host",
+                   "%s: no sign of life of its policyd for %s", conf->hostname,
+                   duration_text((now - host->seen_ms) / 1000, age));
         doctor_fix(doctor, "shell", "systemctl start sluice-policyd");
     } else {
-        doctor_say(doctor, FINDING_OK, "host", "%s, %s side, confirmed up to epoch %llu%s%s",
-                   conf->hostname, side_name(host->side), (unsigned long long)host->fenced,
+        doctor_say(doctor, FINDING_OK, "host",
+                   "%s, %s side, confirmed up to epoch %llu%s%s", conf->hostname,
+                   side_name(host->side), (unsigned long long)host->fenced,
                    host->state[0] ? "; " : "", host->state);
     }
 }
@@ -112,8 +117,10 @@ static void check_other_hosts(struct doctor *doctor, const struct host *hosts, s
         bool here = strcmp(hosts[i].name, doctor->context->conf->hostname) == 0;
         if (!here && now - hosts[i].seen_ms > HOST_SILENT_MS) {
             silent++;
-            doctor_say(doctor, FINDING_FAIL, "hosts", "%s: no sign of life for %s; a lock waits "
-                       "for it", hosts[i].name,
+            doctor_say(doctor, FINDING_FAIL, "hosts",
+                       "%s: no sign of life for %s; a lock waits "
+                       "for it",
+                       hosts[i].name,
                        duration_text((now - hosts[i].seen_ms) / 1000, age));
             doctor_fix(doctor, "shell", "systemctl start sluice-policyd (on %s)",
                        hosts[i].name);
@@ -140,7 +147,8 @@ static void check_journal(struct doctor *doctor, const struct host *host)
         doctor_say(doctor, host ? FINDING_FAIL : FINDING_WARN, "journal",
                    "%s: none yet, policyd writes it", path);
     } else if (here == LOOKUP_FAILED) {
-        doctor_say(doctor, FINDING_FAIL, "journal", "%s: cannot be read, or is damaged", path);
+        doctor_say(doctor, FINDING_FAIL, "journal", "%s: cannot be read, or is damaged",
+                   path);
         doctor_fix(doctor, "shell", "ls -l %s; journalctl -u sluice-policyd", path);
     } else if (store_position(doctor->context->store, &at) != LOOKUP_FOUND ||
                at.epoch < head.epoch) {
@@ -149,8 +157,9 @@ static void check_journal(struct doctor *doctor, const struct host *host)
                    (unsigned long long)head.epoch);
         doctor_fix(doctor, "shell", "sluice recover");
     } else {
-        doctor_say(doctor, FINDING_OK, "journal", "%s agrees with Redis, %llu events behind",
-                   path, (unsigned long long)(at.epoch - head.epoch));
+        doctor_say(doctor, FINDING_OK, "journal",
+                   "%s agrees with Redis, %llu events behind", path,
+                   (unsigned long long)(at.epoch - head.epoch));
     }
 }
 
@@ -160,7 +169,7 @@ static void check_clock(struct doctor *doctor, int64_t store_ms)
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t off = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - store_ms;
     int64_t size = off < 0 ? -off : off;
-    enum finding finding = size < CLOCK_WARN_MS ? FINDING_OK
+    enum finding finding = size < CLOCK_WARN_MS   ? FINDING_OK
                            : size < CLOCK_FAIL_MS ? FINDING_WARN
                                                   : FINDING_FAIL;
     doctor_say(doctor, finding, "clock", "%.1f s %s Redis' clock", (double)size / 1000,

@@ -2,10 +2,10 @@
  * sluice held: what is on hold by sluice, where, for whom, since when; and
  * sluice held release ID...: asks the host that has a message to release it.
  *
- * There is no channel to a host but Redis: the record's kind becomes
- * HELD_RELEASE, and that host's sluice-policyd releases the message at its next
- * sweep. A message all of whose mailboxes are locked is refused: it would only
- * be held again, and flip or unlock release it anyway.
+ * There is no channel to a host but Redis: the record of a message that is held
+ * because of a loop becomes that of one held for a lock, and that host's
+ * sluice-policyd releases it at its next sweep, as soon as a recipient's mailbox
+ * is not locked. One that is held for a lock is released by flip or unlock.
  *
  * Senders, recipients and ids come from outside: output.c makes them harmless.
  */
@@ -103,8 +103,6 @@ static const char *kind_name(enum held_kind kind)
         return "lock";
     case HELD_LOOP:
         return "loop";
-    case HELD_RELEASE:
-        return "release";
     }
     return "unknown";
 }
@@ -219,22 +217,19 @@ static enum lookup all_locked(struct command_context *context, const struct held
 static int release_row(struct command_context *context, const struct message_row *row)
 {
     struct held held = row->held;
-    if (held.kind == HELD_LOCK) {
-        switch (all_locked(context, &held)) {
-        case LOOKUP_FAILED:
-            message("%s", store_error(context->store));
-            return EXIT_SERVICE;
-        case LOOKUP_FOUND:
-            message("%s: all its mailboxes are locked; flip or unlock releases it",
-                    held.queue_id);
-            return EXIT_CHECK;
-        case LOOKUP_ABSENT:
-            break;
-        }
+    enum lookup locked = all_locked(context, &held);
+    if (locked == LOOKUP_FAILED) {
+        message("%s", store_error(context->store));
+        return EXIT_SERVICE;
     }
-    held.kind = HELD_RELEASE;
-    if (context->dry_run)
-        return EXIT_DONE;
+    if (held.kind == HELD_LOCK && locked == LOOKUP_FOUND) {
+        message("%s: all its mailboxes are locked; flip or unlock releases it",
+                held.queue_id);
+        return EXIT_CHECK;
+    }
+    if (held.kind == HELD_LOCK || context->dry_run)
+        return EXIT_DONE; /* policyd is at it anyway */
+    held.kind = HELD_LOCK;
     switch (store_held_put(context->store, row->host, &held)) {
     case COMMIT_DONE:
         return EXIT_DONE;
@@ -261,8 +256,8 @@ static void release_one(struct command_context *context, const struct listing *l
         found = true;
         int outcome = release_row(context, row);
         if (outcome == EXIT_DONE) {
-            print(context->dry_run ? "%s: %s would be asked to release it"
-                                   : "%s: %s was asked to release it",
+            print(context->dry_run ? "%s: %s would release it"
+                                   : "%s: %s releases it within seconds",
                   id, row->host);
             doc *object = doc_add(released, doc_object());
             doc_text(object, "queue_id", id);

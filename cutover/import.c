@@ -30,6 +30,8 @@
 #define IMPORT_ROWS_MAX   10000000
 #define IMPORT_ERRORS_MAX 20
 #define NO_COLUMN         SIZE_MAX
+/* While Redis works on one chunk, the next one is on its way. */
+#define AHEAD (2 * EVENT_ITEMS_MAX)
 
 /* The rows of one domain; index i of each array is name i of the set. */
 struct bucket {
@@ -392,19 +394,29 @@ static int report_interrupted(struct import *import)
     return EXIT_AGAIN;
 }
 
-static int write_chunk(struct import *import, struct bucket *bucket, size_t from, size_t n,
-                       struct change_result *result)
+/* The chunk of the bucket that begins at from. */
+static struct change chunk_at(const struct bucket *bucket, size_t from)
 {
-    struct store *store = import->context->store;
-    struct change change = {
+    size_t left = names_count(bucket->names) - from;
+    return (struct change){
         .op = EVENT_IMPORT,
         .domain = bucket->domain->name,
         .items = bucket->items + from,
-        .count = n,
+        .count = left < EVENT_ITEMS_MAX ? left : EVENT_ITEMS_MAX,
     };
-    switch (store_change(store, &change, result)) {
+}
+
+/* Takes the outcome of the oldest chunk under way, of which there are up to
+ * mailbox `sent`. */
+static int finish_chunk(struct import *import, struct bucket *bucket, size_t from,
+                        size_t sent, struct change_result *result)
+{
+    struct store *store = import->context->store;
+    struct change change = chunk_at(bucket, from);
+    switch (store_change_finish(store, &change, result)) {
     case COMMIT_DONE:
-        count_results(bucket, result, n);
+        count_results(bucket, result, change.count);
+        import->done += change.count;
         return EXIT_DONE;
     case COMMIT_REFUSED:
         message("%s", store_error(store));
@@ -414,11 +426,23 @@ static int write_chunk(struct import *import, struct bucket *bucket, size_t from
     }
     message("%s. Imported so far: %" PRIu64 " of %" PRIu64
             ", the outcome of the next %zu is unknown: run the same command again",
-            store_error(store), import->done, import->rows, n);
+            store_error(store), import->done, import->rows, sent - from);
     return EXIT_AGAIN;
 }
 
-/* --dry-run: what write_chunk() would count. */
+/* After a failure: every chunk that was begun has to be finished; what became
+ * of it was said with the failure. */
+static void finish_rest(struct import *import, struct bucket *bucket, size_t from,
+                        size_t sent, struct change_result *result)
+{
+    while (from < sent) {
+        struct change change = chunk_at(bucket, from);
+        (void)store_change_finish(import->context->store, &change, result);
+        from += change.count;
+    }
+}
+
+/* --dry-run: what finish_chunk() would count. */
 static bool compare_one(void *data, size_t index, const struct home *home)
 {
     struct bucket *bucket = data;
@@ -447,14 +471,21 @@ static int write_bucket(struct import *import, struct bucket *bucket,
     size_t count = names_count(bucket->names);
     if (import->context->dry_run)
         return compare_bucket(import, bucket);
-    for (size_t from = 0; from < count; from += EVENT_ITEMS_MAX) {
-        size_t n = count - from < EVENT_ITEMS_MAX ? count - from : EVENT_ITEMS_MAX;
-        if (command_stopped())
+    size_t from = 0, sent = 0;
+    while (from < count) {
+        while (sent < count && sent < from + AHEAD && !command_stopped()) {
+            struct change change = chunk_at(bucket, sent);
+            (void)store_change_begin(import->context->store, &change); /* finish() tells */
+            sent += change.count;
+        }
+        if (sent == from)
             return report_interrupted(import);
-        int code = write_chunk(import, bucket, from, n, result);
-        if (code != EXIT_DONE)
+        int code = finish_chunk(import, bucket, from, sent, result);
+        from += chunk_at(bucket, from).count;
+        if (code != EXIT_DONE) {
+            finish_rest(import, bucket, from, sent, result);
             return code;
-        import->done += n;
+        }
         progress_set(import->done, "%s", bucket->domain->name);
     }
     return EXIT_DONE;

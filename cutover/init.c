@@ -35,7 +35,7 @@ static int check_history(struct command_context *context, bool *empty)
     case LOOKUP_ABSENT:
         return EXIT_DONE;
     case LOOKUP_FAILED:
-        message("the journal in %s cannot be read: run this as root",
+        message("the journal in %s cannot be read, or is damaged: run this as root",
                 context->conf->state_dir);
         return EXIT_SERVICE;
     case LOOKUP_FOUND:
@@ -60,7 +60,7 @@ static int check_durable(struct command_context *context)
         break;
     }
     if (!context->conf->redis_durable) {
-        notice("%s (going on: redis-durability is off)", store_error(context->store));
+        notice("%s (going on: redis-durable is off)", store_error(context->store));
         return EXIT_DONE;
     }
     message("this Redis would forget locks: %s", store_error(context->store));

@@ -73,8 +73,7 @@ static const struct command commands[] = {
       "it they stay locked until you have copied and run: sluice unlock\n",
       true, command_rollback },
     { "held", "[release ID...]", "what is held where, for whom, since when",
-      "  release ID...         release these now: messages held because of a loop, or\n"
-      "                        left behind\n",
+      "  release ID...         release these, which were held because of a loop\n",
       true, command_held },
     { "cutover", "DOMAIN|@FILE", "move mailboxes: lock, sync, flip, release, verify",
       "  --batch N             mailboxes locked at a time (default: as many as are synced\n"

@@ -30,7 +30,7 @@
 
 #include "output.h"
 
-#define TURN_MAX_MS 1000 /* never sleeps longer */
+#define TURN_MAX_MS   1000 /* never sleeps longer */
 #define BUSY_RETRY_MS 1000
 
 /* ---- ends of a mailbox ---------------------------------------------------------- */
@@ -58,6 +58,8 @@ static void tell_end(const struct move *move, size_t box, enum step end)
         message("%s: not decided: %s", name_of(move, box), why);
 }
 
+static void set_reason(struct mailbox *m, const char *fmt, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
 static void set_reason(struct mailbox *m, const char *fmt, va_list arguments)
 {
     char *text;
@@ -92,18 +94,15 @@ void move_give_up(struct move *move, size_t box, enum step end, bool unlock,
 
 /* ---- stopping ---------------------------------------------------------------------- */
 
-static void leave_list(struct move *move, enum step step, const char *why)
+static void leave_list(struct move *move, enum step step)
 {
     size_t box;
     while ((box = plan_first(&move->plan, step)) != PLAN_NONE) {
-        const struct mailbox *m = &move->plan.boxes[box];
-        bool locked = step == STEP_LOCKED || step == STEP_QUEUED || m->unsure;
-        if (move->lost_lease || !locked)
-            move_give_up(move, box, STEP_LEFT, false, "%s", why);
-        else if (m->found_locked)
-            move_give_up(move, box, STEP_LEFT, false, "%s; it was locked before, and is", why);
-        else
-            move_give_up(move, box, STEP_LEFT, true, "%s", why);
+        struct mailbox *m = &move->plan.boxes[box];
+        bool ours = step == STEP_LOCKED || step == STEP_QUEUED || m->unsure;
+        m->stays_locked = m->found_locked || (ours && move->lost_lease);
+        move_give_up(move, box, STEP_LEFT, ours && !m->stays_locked, "not begun%s",
+                     m->stays_locked ? "; it stays locked" : "");
     }
 }
 
@@ -116,7 +115,7 @@ void move_stop(struct move *move, enum move_stop how, int exit_code, int64_t now
     static const enum step waiting[] = { STEP_PARKED, STEP_UNPROBED, STEP_READY,
                                          STEP_LOCKED, STEP_QUEUED };
     for (size_t i = 0; i < sizeof(waiting) / sizeof(waiting[0]); i++)
-        leave_list(move, waiting[i], "not begun");
+        leave_list(move, waiting[i]);
     if (move->stop == MOVE_ABORTS && move->jobs)
         run_stop(move->jobs, now);
 }
@@ -126,8 +125,9 @@ static void on_signal(struct move *move, int64_t now)
     size_t running = plan_count(&move->plan, STEP_SYNCING);
     if (move->stop == MOVE_GOES_ON) {
         if (running > 0)
-            notice("stopping: %zu syncs are running and may end (again Ctrl-C: stop them)",
-                   running);
+            notice(
+                "stopping: %zu syncs are running and may end (again Ctrl-C: stop them)",
+                running);
         else
             notice("stopping");
         move_stop(move, MOVE_DRAINS, EXIT_AGAIN, now);
@@ -145,7 +145,8 @@ static void take_signals(struct move *move, int64_t now)
             on_signal(move, now);
 }
 
-/* ---- probes ------------------------------------------------------------------------- */
+/* ---- probes -------------------------------------------------------------------------
+ */
 
 static void feed_probe(struct move *move)
 {
@@ -154,7 +155,8 @@ static void feed_probe(struct move *move)
         size_t box = move->to_probe++;
         const struct mailbox *m = &plan->boxes[box];
         if (m->step == STEP_UNPROBED && !probe_add(move->probe, box, m->target))
-            move_set(move, box, STEP_UNDECIDED, "its address cannot be asked for in SMTP");
+            move_set(move, box, STEP_UNDECIDED,
+                     "its address cannot be asked for in SMTP");
     }
 }
 
@@ -162,16 +164,21 @@ static void take_probe(struct move *move, size_t box, enum probe_status status,
                        const char *text)
 {
     struct mailbox *m = &move->plan.boxes[box];
-    bool unlock = m->found_locked && move->context->conf->sync.on_failure == ON_FAILURE_UNLOCK;
+    bool unlock =
+        m->found_locked && move->context->conf->sync.on_failure == ON_FAILURE_UNLOCK;
     if (m->step != STEP_UNPROBED)
         return; /* stopped meanwhile */
-    if (status == PROBE_ACCEPTED)
+    if (status == PROBE_ACCEPTED) {
         move_set(move, box, STEP_READY, NULL);
-    else if (status == PROBE_REFUSED)
-        move_give_up(move, box, STEP_REFUSED, unlock && !move->context->dry_run, "%s", text);
+        return;
+    }
+    m->stays_locked = m->found_locked && !(unlock && status == PROBE_REFUSED);
+    if (status == PROBE_REFUSED)
+        move_give_up(move, box, STEP_REFUSED, unlock && !move->context->dry_run, "%s%s",
+                     text, m->stays_locked ? "; it stays locked" : "");
     else
         move_set(move, box, STEP_UNDECIDED, "%s%s", text,
-                 m->found_locked ? "; it was locked before, and is" : "");
+                 m->found_locked ? "; it stays locked" : "");
 }
 
 static void take_probes(struct move *move)
@@ -190,7 +197,8 @@ static void take_probes(struct move *move)
     }
 }
 
-/* ---- syncs ---------------------------------------------------------------------------- */
+/* ---- syncs ----------------------------------------------------------------------------
+ */
 
 #define VARIABLES 5
 
@@ -235,13 +243,16 @@ static enum run_log_result open_log(struct move *move, size_t box, int64_t now, 
         return result;
     if (m->busy_since == 0) {
         m->busy_since = now;
-        notice("%s: an earlier sync of it is still running; waiting for its end", m->address);
+        notice("%s: an earlier sync of it is still running; waiting for its end",
+               m->address);
     }
     m->not_before = now + BUSY_RETRY_MS;
-    if (now - m->busy_since > (int64_t)move->context->conf->sync.timeout * 1000)
+    if (now - m->busy_since > (int64_t)move->context->conf->sync.timeout * 1000) {
+        m->stays_locked = true;
         move_give_up(move, box, STEP_FAILED, false,
                      "an earlier sync of it is still running and has its log open; "
                      "it stays locked");
+    }
     return result;
 }
 
@@ -300,6 +311,7 @@ static void sync_failed(struct move *move, size_t box, const char *text)
     bool stopped = move->stop == MOVE_ABORTS;
     log_name(m, file);
     plan_file_name(move->domain->name, domain);
+    m->stays_locked = !unlock;
     move_give_up(move, box, stopped ? STEP_LEFT : STEP_FAILED, unlock,
                  "sync %s%s%s, log %s/cutover/%s/%s", stopped ? "stopped: " : "", text,
                  unlock ? "" : "; it stays locked", conf->state_dir, domain, file);
@@ -329,7 +341,8 @@ static void take_syncs(struct move *move, int64_t now)
     }
 }
 
-/* ---- the loop ---------------------------------------------------------------------------- */
+/* ---- the loop
+ * ---------------------------------------------------------------------------- */
 
 static bool finished(const struct move *move)
 {
@@ -389,7 +402,8 @@ void move_pause(struct move *move, int64_t until)
 static int64_t next_turn(const struct move *move, int64_t now)
 {
     const struct plan *plan = &move->plan;
-    bool store_work = plan_count(plan, STEP_SYNCED) + plan_count(plan, STEP_UNLOCKING) > 0;
+    bool store_work =
+        plan_count(plan, STEP_SYNCED) + plan_count(plan, STEP_UNLOCKING) > 0;
     int64_t at = now + 250;
     if (store_work)
         at = move->outage_since != 0 ? move->retry_at : now;

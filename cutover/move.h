@@ -20,14 +20,14 @@
 #include "probe.h"
 #include "run.h"
 
-#define MOVE_LEASE_S  30
-#define MOVE_FENCE_S  33 /* of a fence, until one was measured */
+#define MOVE_LEASE_S   30
+#define MOVE_FENCE_S   33 /* of a fence, until one was measured */
 #define MOVE_GIVE_UP_S 600
 
 struct move_options {
-    int batch;    /* 0: automatic */
-    int jobs;     /* 0: of the configuration */
-    int give_up;  /* seconds without Redis, for a fence, for the release */
+    int batch;   /* 0: automatic */
+    int jobs;    /* 0: of the configuration */
+    int give_up; /* seconds without Redis, for a fence, for the release */
     bool no_probe;
     struct option_list without;
 };
@@ -42,16 +42,16 @@ struct move {
     struct command_context *context;
     const struct conf_domain *domain;
     struct move_options options;
-    bool whole;       /* the domain was named, not single mailboxes */
+    bool whole; /* the domain was named, not single mailboxes */
     struct plan plan;
-    size_t own;       /* the domain's own record; PLAN_NONE: not to be moved */
-    size_t mailboxes; /* in the plan, without the own record */
-    size_t locked_before; /* found locked at the start */
+    size_t own;            /* the domain's own record; PLAN_NONE: not to be moved */
+    size_t mailboxes;      /* in the plan, without the own record */
+    size_t locked_before;  /* found locked at the start */
     const char *own_stays; /* why, when it is not to be moved; NULL: it is new */
-    struct probe *probe;  /* NULL: nobody to ask */
-    size_t to_probe;      /* where feeding it goes on */
-    bool not_probed;      /* mailboxes went on without */
-    bool takes_anyone;    /* the new server accepted an invented recipient */
+    struct probe *probe;   /* NULL: nobody to ask */
+    size_t to_probe;       /* where feeding it goes on */
+    bool not_probed;       /* mailboxes went on without */
+    bool takes_anyone;     /* the new server accepted an invented recipient */
     struct run_set *jobs;
     int log_directory;
     int signals; /* signalfd */

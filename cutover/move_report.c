@@ -51,8 +51,8 @@ static bool is_ours(const struct held_search *search, const char *recipient)
     /* An unlisted address that followed the domain's own record. */
     const struct move *move = search->move;
     const char *at = strrchr(recipient, '@');
-    return move->own != PLAN_NONE && move->plan.boxes[move->own].step == STEP_MOVED && at &&
-           strcmp(at + 1, move->domain->name) == 0;
+    return move->own != PLAN_NONE && move->plan.boxes[move->own].step == STEP_MOVED &&
+           at && strcmp(at + 1, move->domain->name) == 0;
 }
 
 static bool look_at_held(void *context, const struct held *held)
@@ -105,15 +105,17 @@ static bool look_at_release(struct held_search *search, char *still, size_t size
         if (excepted(move, hosts[i].name))
             continue;
         search->found = 0;
-        answered = store_each_held(move->context->store, hosts[i].name, look_at_held, search);
+        answered =
+            store_each_held(move->context->store, hosts[i].name, look_at_held, search);
         char what[64];
         snprintf(what, sizeof(what), "(%zu messages on hold)", search->found);
         if (search->found > 0)
             add_still(still, size, hosts[i].name, what);
         else if (hosts[i].swept < move->last_flip)
             add_still(still, size, hosts[i].name,
-                      now - hosts[i].seen_ms > HOST_SILENT_MS ? "(no sign of life)"
-                                                              : "(looks through its queue)");
+                      now - hosts[i].seen_ms > HOST_SILENT_MS
+                          ? "(no sign of life)"
+                          : "(looks through its queue)");
     }
     free(hosts);
     return answered;
@@ -206,7 +208,8 @@ static bool others_left(const struct move *move)
 {
     struct store_totals totals;
     return move->whole && own_stays(move) == NULL &&
-           store_totals(move->context->store, move->domain->name, &totals) == LOOKUP_FOUND &&
+           store_totals(move->context->store, move->domain->name, &totals) ==
+               LOOKUP_FOUND &&
            totals.old + totals.locked + totals.rolling_back > 0;
 }
 
@@ -218,13 +221,14 @@ static int exit_code(const struct move *move, const char *still)
     if (count(move, STEP_REFUSED) + count(move, STEP_FAILED) > 0 &&
         count(move, STEP_UNDECIDED) == 0 && still[0] == '\0')
         return EXIT_CHECK;
-    if (still[0] != '\0' || count(move, STEP_UNDECIDED) > 0 || count(move, STEP_LEFT) > 0 ||
-        own_left || others_left(move))
+    if (still[0] != '\0' || count(move, STEP_UNDECIDED) > 0 ||
+        count(move, STEP_LEFT) > 0 || own_left || others_left(move))
         return EXIT_AGAIN;
     return EXIT_DONE;
 }
 
-/* ---- the document -------------------------------------------------------------------- */
+/* ---- the document --------------------------------------------------------------------
+ */
 
 static void document_mailboxes(const struct move *move, doc *document)
 {
@@ -244,6 +248,7 @@ static void document_mailboxes(const struct move *move, doc *document)
             doc_real(entry, "sync_s", (double)(m->ended_ms - m->began_ms) / 1000);
         else
             doc_text(entry, "sync_s", NULL);
+        doc_flag(entry, "stays_locked", m->stays_locked);
         doc_text(entry, "reason", m->reason);
     }
 }
@@ -277,7 +282,8 @@ static void print_document(const struct move *move, const struct figures *figure
     doc_print(document);
 }
 
-/* ---- the summary ------------------------------------------------------------------------ */
+/* ---- the summary
+ * ------------------------------------------------------------------------ */
 
 static void print_unmoved(const struct move *move)
 {
@@ -287,7 +293,7 @@ static void print_unmoved(const struct move *move)
         const struct mailbox *m = &move->plan.boxes[i];
         bool told = m->step == STEP_REFUSED || m->step == STEP_FAILED ||
                     m->step == STEP_UNDECIDED;
-        bool kept = m->step == STEP_LEFT && (m->found_locked || m->ended_ms != 0);
+        bool kept = m->step == STEP_LEFT && (m->stays_locked || m->ended_ms != 0);
         if (i != move->own && (told || kept))
             sheet_row(sheet, (const char *const[]){ m->address, step_name(m->step),
                                                     m->reason ? m->reason : "" });
@@ -303,8 +309,8 @@ static void print_counts(const struct move *move)
     print("%s: %zu moved, %zu already there, %zu refused by the new server, %zu failed, "
           "%zu not decided, %zu not begun",
           move->domain->name, count(move, STEP_MOVED), count(move, STEP_ALREADY),
-          count(move, STEP_REFUSED), count(move, STEP_FAILED), count(move, STEP_UNDECIDED),
-          count(move, STEP_LEFT));
+          count(move, STEP_REFUSED), count(move, STEP_FAILED),
+          count(move, STEP_UNDECIDED), count(move, STEP_LEFT));
     print_unmoved(move);
 }
 
@@ -313,7 +319,8 @@ static void print_summary(const struct move *move, const struct figures *figures
 {
     print_counts(move);
     if (count(move, STEP_MOVED) > 0)
-        print("mail waited for each mailbox: median %.1f s, 99%% within %.1f s, longest %.1f s",
+        print("mail waited for each mailbox: median %.1f s, 99%% within %.1f s, longest "
+              "%.1f s",
               figures->median, figures->p99, figures->worst);
     print("%zu fences, %.1f s of waiting for them; %.1f s in all", move->fences,
           move->all_fences_s, (double)(clock_ms() - move->began_ms) / 1000);
@@ -335,13 +342,15 @@ int move_report(struct move *move, const char *still)
     else
         print_summary(move, &figures, still);
     if (others_left(move))
-        message("mailboxes of %s were imported meanwhile and are not new", move->domain->name);
+        message("mailboxes of %s were imported meanwhile and are not new",
+                move->domain->name);
     if (code == EXIT_AGAIN || code == EXIT_SERVICE)
         message("not complete: repeat the same command to go on");
     return code;
 }
 
-/* ---- --dry-run -------------------------------------------------------------------------- */
+/* ---- --dry-run
+ * -------------------------------------------------------------------------- */
 
 int move_report_plan(struct move *move)
 {
@@ -358,11 +367,13 @@ int move_report_plan(struct move *move)
         document_mailboxes(move, document);
         doc_print(document);
     } else {
-        print("%s: would move %zu mailboxes (%zu are locked already), the first %zu at once, "
+        print("%s: would move %zu mailboxes (%zu are locked already), the first %zu at "
+              "once, "
               "%d syncs at a time; %zu are there already, %zu refused by the new server, "
               "%zu not decided",
-              move->domain->name, ready, move->locked_before, first < ready ? first : ready,
-              jobs, count(move, STEP_ALREADY), count(move, STEP_REFUSED), undecided);
+              move->domain->name, ready, move->locked_before,
+              first < ready ? first : ready, jobs, count(move, STEP_ALREADY),
+              count(move, STEP_REFUSED), undecided);
         print_unmoved(move);
         if (move->not_probed)
             print("the new server was not asked whether it takes the recipients");
@@ -370,5 +381,8 @@ int move_report_plan(struct move *move)
     }
     if (move->exit_code != EXIT_DONE)
         return move->exit_code;
-    return undecided > 0 ? EXIT_AGAIN : count(move, STEP_REFUSED) > 0 ? EXIT_CHECK : EXIT_DONE;
+    if (undecided > 0)
+        return EXIT_AGAIN;
+    return count(move, STEP_REFUSED) + count(move, STEP_FAILED) > 0 ? EXIT_CHECK
+                                                                    : EXIT_DONE;
 }

@@ -22,9 +22,9 @@
 #include "output.h"
 #include "transition.h"
 
-#define LOOK_MS  200  /* between two looks at the fence */
-#define RETRY_MS 1000 /* between two tries when the store is gone */
-#define REFENCE_MAX 3
+#define LOOK_MS           200  /* between two looks at the fence */
+#define RETRY_MS          1000 /* between two tries when the store is gone */
+#define REFENCE_MAX       3
 #define ABORT_PATIENCE_MS 3000 /* for the store, when the syncs are stopped too */
 
 static int64_t store_clock(const struct move *move)
@@ -40,7 +40,8 @@ static void store_gone(struct move *move, int64_t now)
     move->retry_at = clock_ms() + RETRY_MS;
     if (move->outage_since == 0) {
         move->outage_since = now;
-        message("%s; running syncs go on, trying again for %d s", why, move->options.give_up);
+        message("%s; running syncs go on, trying again for %d s", why,
+                move->options.give_up);
     } else if (now - move->outage_since > (int64_t)move->options.give_up * 1000 &&
                move->stop != MOVE_ABORTS) {
         message("%s; given up after %d s", why, move->options.give_up);
@@ -69,11 +70,15 @@ static bool committed(struct move *move, enum commit commit, int64_t now)
 static void leave_unwritten(struct move *move)
 {
     size_t box;
-    while ((box = plan_first(&move->plan, STEP_SYNCED)) != PLAN_NONE)
+    while ((box = plan_first(&move->plan, STEP_SYNCED)) != PLAN_NONE) {
+        move->plan.boxes[box].stays_locked = true;
         move_set(move, box, STEP_LEFT, "copied but not flipped; it stays locked");
-    while ((box = plan_first(&move->plan, STEP_UNLOCKING)) != PLAN_NONE)
+    }
+    while ((box = plan_first(&move->plan, STEP_UNLOCKING)) != PLAN_NONE) {
+        move->plan.boxes[box].stays_locked = true;
         move_set(move, box, move->plan.boxes[box].after, "%s; it may still be locked",
                  move->plan.boxes[box].reason ? move->plan.boxes[box].reason : "");
+    }
 }
 
 /* ---- lease ------------------------------------------------------------------------- */
@@ -133,7 +138,8 @@ static void renew_lease(struct move *move, int64_t now)
     char other[512] = "";
     enum commit commit = ask_lease(move, other, sizeof(other));
     if (commit == COMMIT_REFUSED) {
-        message("another cutover of %s took over: %s; stopping", move->domain->name, other);
+        message("another cutover of %s took over: %s; stopping", move->domain->name,
+                other);
         move->lost_lease = true;
         move_stop(move, MOVE_ABORTS, EXIT_AGAIN, now);
         leave_unwritten(move);
@@ -142,7 +148,8 @@ static void renew_lease(struct move *move, int64_t now)
     }
 }
 
-/* ---- changes ------------------------------------------------------------------------- */
+/* ---- changes -------------------------------------------------------------------------
+ */
 
 /* The first mailboxes of a step as one change. Returns their number. */
 struct chunk {
@@ -180,7 +187,8 @@ static enum commit make_change(struct move *move, enum event_op op, struct chunk
     return store_change(move->context->store, &change, &chunk->result);
 }
 
-/* ---- lock ------------------------------------------------------------------------------ */
+/* ---- lock
+ * ------------------------------------------------------------------------------ */
 
 static void lock_item(struct move *move, struct chunk *chunk, size_t i)
 {
@@ -270,10 +278,9 @@ static bool time_to_lock(const struct move *move, int64_t now)
     if (plan_count(plan, STEP_LOCKED) > 0)
         return false;
     /* A batch is worth a fence: while answers come in, wait for enough. */
-    size_t want = plan_batch_size(move->options.jobs ? move->options.jobs
-                                                     : move->context->conf->sync.jobs,
-                                  move_rate(move, now), move->last_fence_s,
-                                  (size_t)move->options.batch);
+    size_t want = plan_batch_size(
+        move->options.jobs ? move->options.jobs : move->context->conf->sync.jobs,
+        move_rate(move, now), move->last_fence_s, (size_t)move->options.batch);
     if (plan_count(plan, STEP_UNPROBED) > 0 && plan_count(plan, STEP_READY) < want)
         return false;
     size_t remaining = plan_count(plan, STEP_QUEUED) + plan_count(plan, STEP_SYNCING);
@@ -285,10 +292,9 @@ static void lock_next(struct move *move, struct chunk *chunk, int64_t now)
     if (!time_to_lock(move, now))
         return;
     size_t before = found_locked(move);
-    size_t want = plan_batch_size(move->options.jobs ? move->options.jobs
-                                                     : move->context->conf->sync.jobs,
-                                  move_rate(move, now), move->last_fence_s,
-                                  (size_t)move->options.batch);
+    size_t want = plan_batch_size(
+        move->options.jobs ? move->options.jobs : move->context->conf->sync.jobs,
+        move_rate(move, now), move->last_fence_s, (size_t)move->options.batch);
     if (before > want)
         want = before;
     if (plan_count(&move->plan, STEP_LOCKED) == 0) {
@@ -310,7 +316,8 @@ static void lock_next(struct move *move, struct chunk *chunk, int64_t now)
         notice("batch %zu: %zu locked, waiting for the fence", move->batches, locked);
 }
 
-/* ---- fence ------------------------------------------------------------------------------- */
+/* ---- fence
+ * ------------------------------------------------------------------------------- */
 
 static void fence_over(struct move *move, int64_t now)
 {
@@ -330,7 +337,8 @@ static void look_at_fence(struct move *move, int64_t now)
     if (move->fenced || plan_count(&move->plan, STEP_LOCKED) == 0 || now < move->look_at)
         return;
     struct fence_view view;
-    fence_look(move->context->store, move->fence_epoch, move->options.without.items, &view);
+    fence_look(move->context->store, move->fence_epoch, move->options.without.items,
+               &view);
     move->look_at = clock_ms() + LOOK_MS;
     if (view.answer == FENCE_UNKNOWN) {
         store_gone(move, now);
@@ -346,9 +354,10 @@ static void look_at_fence(struct move *move, int64_t now)
     if (strcmp(move->silent, view.silent) != 0) {
         memcpy(move->silent, view.silent, sizeof(move->silent));
         if (view.silent[0] != '\0')
-            message("the fence waits for %s: no sign of life; start sluice-policyd there, or "
-                    "stop (Ctrl-C) and repeat with --without-host",
-                    view.silent);
+            message(
+                "the fence waits for %s: no sign of life; start sluice-policyd there, or "
+                "stop (Ctrl-C) and repeat with --without-host",
+                view.silent);
     }
     if (now - move->fence_began_ms > (int64_t)move->options.give_up * 1000) {
         message("the fence is not confirmed after %d s, it %s; stopping",
@@ -367,7 +376,8 @@ void move_promote(struct move *move)
         move_set(move, box, box == move->own ? STEP_SYNCED : STEP_QUEUED, NULL);
 }
 
-/* ---- flip and unlock ------------------------------------------------------------------------ */
+/* ---- flip and unlock
+ * ------------------------------------------------------------------------ */
 
 /* A host that was registered after the fence: what it delivered in between is
  * not copied. Once more, from the fence on. */
@@ -379,8 +389,10 @@ static void fence_again(struct move *move, size_t box, int64_t now)
                      "a host has not confirmed its fence: %s", move->waits_for);
         return;
     }
-    notice("%s: a host came that has not confirmed the fence; waiting for it, then syncing "
-           "again", box == move->own ? move->domain->name : m->address);
+    notice(
+        "%s: a host came that has not confirmed the fence; waiting for it, then syncing "
+        "again",
+        box == move->own ? move->domain->name : m->address);
     if (plan_count(&move->plan, STEP_LOCKED) == 0) {
         move->fence_epoch = 0;
         move->fence_began_ms = now;
@@ -443,7 +455,8 @@ static void unlock_some(struct move *move, struct chunk *chunk, int64_t now)
     }
 }
 
-/* ---- the domain's own record ------------------------------------------------------------------ */
+/* ---- the domain's own record
+ * ------------------------------------------------------------------ */
 
 /* When every mailbox is new, the unlisted addresses follow. */
 static void own_record_next(struct move *move, int64_t now)

@@ -22,8 +22,7 @@ static const unsigned ways[STEP_COUNT] = {
     [STEP_PARKED] = WAY(READY) | WAY(LEFT),
     [STEP_UNPROBED] = WAY(READY) | WAY(REFUSED) | WAY(UNDECIDED) | WAY(LEFT) |
                       WAY(UNLOCKING) | WAY(FAILED),
-    [STEP_READY] = WAY(LOCKED) | WAY(ALREADY) | WAY(FAILED) | WAY(LEFT) |
-                   WAY(UNLOCKING),
+    [STEP_READY] = WAY(LOCKED) | WAY(ALREADY) | WAY(FAILED) | WAY(LEFT) | WAY(UNLOCKING),
     [STEP_LOCKED] = WAY(QUEUED) | WAY(SYNCED) | WAY(UNLOCKING) | WAY(LEFT),
     [STEP_QUEUED] = WAY(SYNCING) | WAY(FAILED) | WAY(UNLOCKING) | WAY(LEFT),
     [STEP_SYNCING] = WAY(QUEUED) | WAY(SYNCED) | WAY(UNLOCKING) | WAY(FAILED) | WAY(LEFT),
@@ -32,13 +31,13 @@ static const unsigned ways[STEP_COUNT] = {
 };
 
 static const char *const names[STEP_COUNT] = {
-    [STEP_PARKED] = "parked",       [STEP_UNPROBED] = "unprobed",
-    [STEP_READY] = "ready",         [STEP_LOCKED] = "locked",
-    [STEP_QUEUED] = "queued",       [STEP_SYNCING] = "syncing",
-    [STEP_SYNCED] = "synced",       [STEP_UNLOCKING] = "unlocking",
-    [STEP_MOVED] = "moved",         [STEP_ALREADY] = "already",
-    [STEP_REFUSED] = "refused",     [STEP_UNDECIDED] = "undecided",
-    [STEP_FAILED] = "failed",       [STEP_LEFT] = "left",
+    [STEP_PARKED] = "parked",   [STEP_UNPROBED] = "unprobed",
+    [STEP_READY] = "ready",     [STEP_LOCKED] = "locked",
+    [STEP_QUEUED] = "queued",   [STEP_SYNCING] = "syncing",
+    [STEP_SYNCED] = "synced",   [STEP_UNLOCKING] = "unlocking",
+    [STEP_MOVED] = "moved",     [STEP_ALREADY] = "already",
+    [STEP_REFUSED] = "refused", [STEP_UNDECIDED] = "undecided",
+    [STEP_FAILED] = "failed",   [STEP_LEFT] = "left",
 };
 
 const char *step_name(enum step step)

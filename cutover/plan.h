@@ -14,11 +14,11 @@
 #include <stdint.h>
 
 enum step {
-    STEP_PARKED,    /* the domain's own record, until all mailboxes are new */
-    STEP_UNPROBED,  /* the new server was not asked yet */
-    STEP_READY,     /* the new server takes its mail (or is not asked) */
-    STEP_LOCKED,    /* locked, the fence is not confirmed */
-    STEP_QUEUED,    /* fenced, waits for a sync job */
+    STEP_PARKED,   /* the domain's own record, until all mailboxes are new */
+    STEP_UNPROBED, /* the new server was not asked yet */
+    STEP_READY,    /* the new server takes its mail (or is not asked) */
+    STEP_LOCKED,   /* locked, the fence is not confirmed */
+    STEP_QUEUED,   /* fenced, waits for a sync job */
     STEP_SYNCING,
     STEP_SYNCED,    /* to be flipped */
     STEP_UNLOCKING, /* to be unlocked; then goes to its `after` */
@@ -34,23 +34,24 @@ enum step {
 #define PLAN_NONE SIZE_MAX
 
 struct mailbox {
-    const char *local;   /* "" is the domain's own record */
+    const char *local; /* "" is the domain's own record */
     const char *address;
-    const char *target;  /* address on the new side; same as address or new */
-    char *reason;        /* why it ended there; NULL */
-    enum step step;      /* set by plan_set() alone */
-    enum step after;     /* of STEP_UNLOCKING: where it goes then */
-    bool found_locked;   /* by somebody else, or by an earlier run */
-    bool unsure;         /* its lock or flip ended uncertain: it may be done */
-    uint8_t tries;       /* of the fence */
-    int64_t not_before;  /* of its sync, which found an earlier one running */
+    const char *target; /* address on the new side; same as address or new */
+    char *reason;       /* why it ended there; NULL */
+    enum step step;     /* set by plan_set() alone */
+    enum step after;    /* of STEP_UNLOCKING: where it goes then */
+    bool found_locked;  /* by somebody else, or by an earlier run */
+    bool stays_locked;  /* at its end, so it is told */
+    bool unsure;        /* its lock or flip ended uncertain: it may be done */
+    uint8_t tries;      /* of the fence */
+    int64_t not_before; /* of its sync, which found an earlier one running */
     int64_t busy_since;
-    uint64_t epoch;      /* of its lock */
-    int64_t locked_ms;   /* store's clock; 0: not locked */
-    int64_t began_ms;    /* of its sync, and when that ended */
+    uint64_t epoch;    /* of its lock */
+    int64_t locked_ms; /* store's clock; 0: not locked */
+    int64_t began_ms;  /* of its sync, and when that ended */
     int64_t ended_ms;
     int64_t flipped_ms;
-    size_t prev, next;   /* in the list of its step */
+    size_t prev, next; /* in the list of its step */
 };
 
 struct plan_list {

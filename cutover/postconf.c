@@ -46,7 +46,8 @@ static bool cut(char *text, struct settings *out)
     if (out->items == NULL)
         return false;
     char *save = NULL;
-    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+    for (char *line = strtok_r(text, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
         char *equals = strstr(line, " =");
         if (equals == NULL)
             continue;
@@ -99,7 +100,8 @@ static bool add_services(struct postconf *postconf, struct settings *fields)
             last->name = strdup(name);
         }
         if (strcmp(field, "chroot") == 0)
-            last->chroot = value[0] == 'y' || (value[0] == '-' && chroot_default(postconf));
+            last->chroot =
+                value[0] == 'y' || (value[0] == '-' && chroot_default(postconf));
         if (strcmp(field, "command") == 0) {
             char *command = strdup(value);
             last->command = command;
@@ -130,7 +132,8 @@ struct postconf *postconf_parse(char *main_cf, char *fields, char *options)
     return NULL;
 }
 
-static char *run(const struct conf *conf, const char *option, char *error, size_t error_size)
+static char *run(const struct conf *conf, const char *option, char *error,
+                 size_t error_size)
 {
     char program[4096];
     struct capture got;
@@ -144,10 +147,11 @@ static char *run(const struct conf *conf, const char *option, char *error, size_
     if (got.status == 0 && got.out)
         return got.out;
     if (got.error[0])
-        snprintf(error, error_size, "%s -c %s: %s", program, conf->postfix_config, got.error);
+        snprintf(error, error_size, "%s -c %s: %s", program, conf->postfix_config,
+                 got.error);
     else
-        snprintf(error, error_size, "%s -c %s %s: exit code %d (run it to see why)", program,
-                 conf->postfix_config, option, got.status);
+        snprintf(error, error_size, "%s -c %s %s: exit code %d (run it to see why)",
+                 program, conf->postfix_config, option, got.status);
     free(got.out);
     return NULL;
 }
@@ -236,21 +240,36 @@ const struct postconf_service *postconf_find(const struct postconf *postconf,
 
 #define SEPARATORS ", \t\r\n"
 
+/* Length up to a separator outside of braces: "inline:{{a = b}}" is one word. */
+static size_t word_length(const char *s)
+{
+    size_t len = 0;
+    int depth = 0;
+    for (; s[len]; len++) {
+        if (depth == 0 && strchr(SEPARATORS, s[len]))
+            break;
+        depth += s[len] == '{';
+        if (s[len] == '}' && depth > 0 && --depth == 0 && s[0] == '{')
+            return len + 1;
+    }
+    return len;
+}
+
 bool postconf_item(const char **cursor, char *out, size_t size)
 {
     const char *s = *cursor + strspn(*cursor, SEPARATORS);
-    size_t len = strcspn(s, SEPARATORS);
+    size_t len = word_length(s);
     if (*s == '\0')
         return false;
+    *cursor = s + len;
     if (*s == '{') {
-        const char *end = strchr(s, '}');
-        s += 1 + strspn(s + 1, SEPARATORS);
-        len = end ? (size_t)(end > s ? end - s : 0) : strlen(s);
-        *cursor = end ? end + 1 : s + len;
+        size_t space = 1 + strspn(s + 1, SEPARATORS);
+        len -= len > 1 && s[len - 1] == '}';
+        space = space < len ? space : len;
+        s += space;
+        len -= space;
         while (len > 0 && strchr(SEPARATORS, s[len - 1]))
             len--;
-    } else {
-        *cursor = s + len;
     }
     snprintf(out, size, "%.*s", (int)len, s);
     return true;

@@ -37,7 +37,8 @@ const char *postconf_option(const struct postconf *postconf, const char *service
 const char *postconf_effective(const struct postconf *postconf, const char *service,
                                const char *name);
 /* The i-th service; NULL: no more. */
-const struct postconf_service *postconf_service(const struct postconf *postconf, size_t i);
+const struct postconf_service *postconf_service(const struct postconf *postconf,
+                                                size_t i);
 const struct postconf_service *postconf_find(const struct postconf *postconf,
                                              const char *name);
 

@@ -37,7 +37,14 @@
 #define COMMANDS_MAX     (TRANSACTION_MAX + 2)
 #define RETRY_MS         3000 /* before another try */
 
-enum phase { PHASE_CLOSED, PHASE_CONNECT, PHASE_GREETING, PHASE_EHLO, PHASE_TALK, PHASE_QUIT };
+enum phase {
+    PHASE_CLOSED,
+    PHASE_CONNECT,
+    PHASE_GREETING,
+    PHASE_EHLO,
+    PHASE_TALK,
+    PHASE_QUIT
+};
 
 enum slot_state { SLOT_FREE, SLOT_WAITING, SLOT_ASKED, SLOT_DONE };
 
@@ -97,11 +104,13 @@ struct probe *probe_new(const char *host, uint16_t port, const char *helo, char 
     snprintf(service, sizeof(service), "%u", (unsigned)port);
     int n = snprintf(p->name, sizeof(p->name), "%s:%s", host, service);
     int h = snprintf(p->helo, sizeof(p->helo), "%s", helo);
-    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
+    struct addrinfo hints = { .ai_family = AF_UNSPEC,
+                              .ai_socktype = SOCK_STREAM,
                               .ai_flags = AI_NUMERICSERV };
-    int rc = n < 0 || (size_t)n >= sizeof(p->name) || h < 0 || (size_t)h >= sizeof(p->helo)
-                 ? EAI_NONAME
-                 : getaddrinfo(host, service, &hints, &p->addresses);
+    int rc =
+        n < 0 || (size_t)n >= sizeof(p->name) || h < 0 || (size_t)h >= sizeof(p->helo)
+            ? EAI_NONAME
+            : getaddrinfo(host, service, &hints, &p->addresses);
     if (rc != 0) {
         snprintf(error, error_size, "%s: %s", host, gai_strerror(rc));
         probe_free(p);
@@ -351,7 +360,8 @@ static void fail_reply(struct probe *p, int64_t now, const char *to,
                        const struct smtp_reply *reply)
 {
     char text[SMTP_TEXT_MAX + 64];
-    snprintf(text, sizeof(text), "answers %s with \"%d %s\"", to, reply->code, reply->text);
+    snprintf(text, sizeof(text), "answers %s with \"%d %s\"", to, reply->code,
+             reply->text);
     fail_session(p, now, text);
 }
 
@@ -409,7 +419,8 @@ static void take_reply(struct probe *p, int64_t now, const struct smtp_reply *re
     }
 }
 
-/* ---- input and output ---------------------------------------------------------------- */
+/* ---- input and output ----------------------------------------------------------------
+ */
 
 static void flush_out(struct probe *p, int64_t now)
 {
@@ -521,8 +532,8 @@ void probe_run(struct probe *p, int64_t now, short revents)
         if (p->phase == PHASE_QUIT)
             close_session(p);
         else
-            fail_session(p, now, p->phase == PHASE_CONNECT
-                                     ? "no connection within 10 s"
-                                     : "no reply within 30 s");
+            fail_session(p, now,
+                         p->phase == PHASE_CONNECT ? "no connection within 10 s"
+                                                   : "no reply within 30 s");
     }
 }

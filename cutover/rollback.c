@@ -487,6 +487,7 @@ static int unlock_all(struct rollback *rollback, bool all)
     int code = EXIT_DONE;
     changes_init(&changes, rollback->context, EVENT_UNLOCK);
     changes.without = rollback->changes.without;
+    changes.to_the_end = true; /* what was copied must not be copied again */
     for (size_t i = 0; i < rollback->targets.count; i++) {
         int outcome = unlock_way(&changes, &rollback->ways[i], all);
         if (code == EXIT_DONE)

@@ -65,7 +65,8 @@ void run_set_free(struct run_set *set)
         if (set->job[i].pid == 0)
             continue;
         kill(-set->job[i].pid, SIGKILL);
-        while (!set->job[i].over && waitpid(set->job[i].pid, NULL, 0) < 0 && errno == EINTR)
+        while (!set->job[i].over && waitpid(set->job[i].pid, NULL, 0) < 0 &&
+               errno == EINTR)
             ;
     }
     free(set);
@@ -346,8 +347,11 @@ int run_log_directory(const char *state_dir, const char *domain, char *error,
     int fd = cutover >= 0 ? open_below(cutover, name) : -1;
     if (fd < 0)
         snprintf(error, error_size, "%s%s: %s", state_dir,
-                 state < 0 ? "" : cutover < 0 ? "/cutover" : "/cutover/(domain)",
-                 errno == EPERM ? "belongs to somebody else; remove it" : strerror(errno));
+                 state < 0     ? ""
+                 : cutover < 0 ? "/cutover"
+                               : "/cutover/(domain)",
+                 errno == EPERM ? "belongs to somebody else; remove it"
+                                : strerror(errno));
     if (cutover >= 0)
         close(cutover);
     if (state >= 0)
@@ -358,8 +362,9 @@ int run_log_directory(const char *state_dir, const char *domain, char *error,
 enum run_log_result run_log_open(int directory, const char *file, const char *header,
                                  int *log, char *error, size_t error_size)
 {
-    int fd = openat(directory, file,
-                    O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+    int fd =
+        openat(directory, file,
+               O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
         snprintf(error, error_size, "log %s: %s", file,

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RUN_KILL_MS 5000 /* from SIGTERM to SIGKILL */
+#define RUN_KILL_MS  5000 /* from SIGTERM to SIGKILL */
 #define RUN_TEXT_MAX 200
 
 struct run_set;

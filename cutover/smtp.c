@@ -34,8 +34,7 @@ static void add_text(struct smtp_reply *out, const char *text, size_t len)
 static bool is_keyword(const char *text, size_t len, const char *keyword)
 {
     size_t n = strlen(keyword);
-    return len >= n && strncasecmp(text, keyword, n) == 0 &&
-           (len == n || text[n] == ' ');
+    return len >= n && strncasecmp(text, keyword, n) == 0 && (len == n || text[n] == ' ');
 }
 
 /* One line without its end. Returns the code, negative when it is not a line
@@ -58,7 +57,8 @@ enum smtp_parse smtp_reply_parse(const char *buf, size_t len, struct smtp_reply 
     size_t at = 0;
     for (int lines = 0; lines < SMTP_LINES_MAX; lines++) {
         size_t left = len - at;
-        const char *end = memchr(buf + at, '\n', left < SMTP_LINE_MAX ? left : SMTP_LINE_MAX);
+        const char *end =
+            memchr(buf + at, '\n', left < SMTP_LINE_MAX ? left : SMTP_LINE_MAX);
         if (end == NULL)
             return left >= SMTP_LINE_MAX || at >= SMTP_REPLY_MAX ? SMTP_BAD : SMTP_MORE;
         const char *line = buf + at;

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define SMTP_LINE_MAX  2048  /* RFC 5321 4.5.3.1.5 wants 512 */
+#define SMTP_LINE_MAX  2048 /* RFC 5321 4.5.3.1.5 wants 512 */
 #define SMTP_LINES_MAX 128
 #define SMTP_REPLY_MAX 32768
 #define SMTP_TEXT_MAX  400

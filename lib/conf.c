@@ -1,37 +1,33 @@
 /*
  * conf: reads sluice.conf with libConfuse, and checks it.
  *
- * The file is read whole (at most FILE_MAX bytes), parsed with a check on every
- * value as it is met, so that a message can name the line, and then turned into
- * one immutable struct conf. The table options[] is the truth about keys: name,
- * kind, limits; libConfuse's own tables below it hold the defaults.
+ * The file is read whole (conf_file.c), parsed with a check on every value as it
+ * is met, so that a message can name the line (conf_key.c), and then turned into
+ * one immutable struct conf. What needs more than one value is checked then:
+ * names that two domains claim, a domain that would be redirected to itself, a
+ * domain without the next hop that this host's side needs.
  *
  * Diagnostics: the first mistake only, as "<path>:<line>: <what is wrong>", or
- * "<path>: ..." for what belongs to no line. Besides syntax and unknown keys,
- * these are refused: a key given twice, a name claimed by two domains, a domain
- * that would be redirected to itself, a domain without the next hop that this
- * host's side needs, a password file that others can read.
+ * "<path>: ..." for what belongs to no line. A mistake in a whole section names
+ * the section's last line.
  *
  * libConfuse's scanner keeps global state: loading is serialized by a mutex.
  * This is the only file that knows libConfuse.
  */
-#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include <confuse.h>
 
 #include "conf.h"
 #include "conf_file.h"
+#include "conf_index.h"
+#include "conf_key.h"
 #include "conf_value.h"
 
-#define STATE_DIR_MAX   3000
-#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
-#define HOP_TEXT_MAX    (ADDR_DOMAIN_MAX + 8) /* brackets, ":65535" */
 #define DEFAULT_PORT    25
 #define DEFAULT_SOCKETS "unix:/var/spool/postfix/sluice/"
 #define OPTION_SEEN     (1 << 24) /* a flag of our own in cfg_opt_t.flags */
@@ -109,205 +105,7 @@ static void free_list(char **list)
     free(list);
 }
 
-/* ---- checks of single values ------------------------------------------- */
-
-struct option;
-/* false: reported. out may be NULL. */
-typedef bool check_fn(cfg_t *cfg, const struct option *option, const char *value);
-
-struct option {
-    const char *section; /* NULL: top level */
-    const char *name;
-    check_fn *check;
-    long min, max;     /* of numbers, or of a string's length */
-    const char *words; /* "a|b" */
-};
-
-static bool check_words(cfg_t *cfg, const struct option *option, const char *value)
-{
-    size_t len = strlen(value);
-
-    for (const char *word = option->words; word; word = strchr(word, '|')) {
-        if (*word == '|')
-            word++;
-        if (len > 0 && len == strcspn(word, "|") && strncmp(word, value, len) == 0)
-            return true;
-    }
-    return fail(cfg->line, "%s = \"%s\": must be one of %s", option->name, value,
-                option->words);
-}
-
-static bool check_text(cfg_t *cfg, const struct option *option, const char *value)
-{
-    size_t len = strlen(value);
-
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)value[i] < 0x20 || value[i] == 0x7f)
-            return fail(cfg->line, "%s: control characters are not allowed",
-                        option->name);
-    if (len < (size_t)option->min)
-        return fail(cfg->line, "%s: must not be empty", option->name);
-    if (len > (size_t)option->max)
-        return fail(cfg->line, "%s: longer than %ld bytes", option->name, option->max);
-    return true;
-}
-
-static bool check_path(cfg_t *cfg, const struct option *option, const char *value)
-{
-    if (!check_text(cfg, option, value))
-        return false;
-    if (value[0] != '/')
-        return fail(cfg->line, "%s = \"%s\": must be an absolute path", option->name,
-                    value);
-    return true;
-}
-
-static bool check_delimiter(cfg_t *cfg, const struct option *option, const char *value)
-{
-    if (!check_text(cfg, option, value))
-        return false;
-    if (value[strcspn(value, " @\"\\<>")])
-        return fail(cfg->line, "%s = \"%s\": must not hold space, @, quote, \\, < or >",
-                    option->name, value);
-    return true;
-}
-
-static bool check_hostname(cfg_t *cfg, const struct option *option, const char *value)
-{
-    char name[ADDR_DOMAIN_MAX + 1];
-
-    if (!addr_domain(value, strlen(value), name) || name[0] == '[')
-        return fail(cfg->line, "%s = \"%s\": not a host name", option->name, value);
-    return true;
-}
-
-static bool check_domain_name(cfg_t *cfg, const struct option *option, const char *value)
-{
-    char name[ADDR_DOMAIN_MAX + 1];
-
-    if (!addr_domain(value, strlen(value), name))
-        return fail(cfg->line, "%s: \"%s\" is not a domain name", option->name, value);
-    return true;
-}
-
-static bool check_endpoint(cfg_t *cfg, const struct option *option, const char *value)
-{
-    struct conf_host_port hp = { .port = 0 };
-
-    if (!check_text(cfg, option, value))
-        return false;
-    if (strncmp(value, "unix:", 5) == 0) {
-        const char *path = value + 5;
-        if (path[0] != '/')
-            return fail(cfg->line, "%s = \"%s\": the path must be absolute", option->name,
-                        value);
-        if (strlen(path) > SOCKET_PATH_MAX)
-            return fail(cfg->line,
-                        "%s: the socket path has %zu bytes, a unix socket allows %zu",
-                        option->name, strlen(path), SOCKET_PATH_MAX);
-        return true;
-    }
-    const char *wrong =
-        conf_host_port(strncmp(value, "tcp:", 4) == 0 ? value + 4 : value, &hp);
-    if (!wrong && hp.port == 0)
-        wrong = "has no port";
-    if (wrong)
-        return fail(cfg->line,
-                    "%s = \"%s\": %s; write \"unix:/path\" or \"tcp:host:port\"",
-                    option->name, value, wrong);
-    return true;
-}
-
-static bool check_http(cfg_t *cfg, const struct option *option, const char *value)
-{
-    return value[0] == '\0' || check_endpoint(cfg, option, value);
-}
-
-static bool check_hop(cfg_t *cfg, const struct option *option, const char *value)
-{
-    struct conf_host_port hp = { .port = 0 };
-
-    if (!check_text(cfg, option, value))
-        return false;
-    const char *wrong = conf_host_port(value, &hp);
-    if (!wrong && !hp.brackets && conf_is_address(hp.host))
-        wrong = "is an address, which Postfix wants in brackets: [address]:port";
-    if (wrong)
-        return fail(cfg->line, "%s = \"%s\": %s", option->name, value, wrong);
-    return true;
-}
-
-static bool check_new_address(cfg_t *cfg, const struct option *option, const char *value)
-{
-    char name[ADDR_DOMAIN_MAX + 1];
-    const char *at = strrchr(value, '@');
-    const char *mark = strstr(value, "%l");
-
-    if (!check_text(cfg, option, value))
-        return false;
-    if (!mark || strchr(mark + 1, '%') || strchr(value, '%') != mark)
-        return fail(cfg->line, "%s = \"%s\": must contain %%l once and no other %%",
-                    option->name, value);
-    if (!at || mark > at || value[strcspn(value, " \"\\<>")])
-        return fail(cfg->line, "%s = \"%s\": must be like \"%%l@tenant.example.net\"",
-                    option->name, value);
-    if (!addr_domain(at + 1, strlen(at + 1), name))
-        return fail(cfg->line, "%s = \"%s\": \"%s\" is not a domain name", option->name,
-                    value, at + 1);
-    return true;
-}
-
-static bool check_duration(cfg_t *cfg, const struct option *option, const char *value)
-{
-    int seconds;
-
-    if (!conf_duration(value, &seconds))
-        return fail(cfg->line,
-                    "%s = \"%s\": must be a number with s, m, h or d, up to 30 days",
-                    option->name, value);
-    return true;
-}
-
-/* ---- the table of keys ------------------------------------------------- */
-
-#define TEXT_MAX 1024
-static const struct option options[] = {
-    { NULL, "side", check_words, 0, 0, "old|new" },
-    { NULL, "hostname", check_hostname, 0, 0, NULL },
-    { NULL, "redis", check_endpoint, 1, TEXT_MAX, NULL },
-    { NULL, "redis-user", check_text, 1, TEXT_MAX, NULL },
-    { NULL, "redis-password-file", check_path, 1, PATH_MAX - 1, NULL },
-    { NULL, "redis-replicas", NULL, 0, 100, NULL },
-    { NULL, "redis-durable", NULL, 0, 0, NULL },
-    { NULL, "lookup-timeout", NULL, 10, 10000, NULL },
-    { NULL, "command-timeout", NULL, 100, 60000, NULL },
-    { NULL, "mta", check_words, 0, 0, "postfix|sendmail" },
-    { NULL, "postfix-config", check_path, 1, STATE_DIR_MAX, NULL },
-    { NULL, "postfix-commands", check_path, 1, STATE_DIR_MAX, NULL },
-    { NULL, "fence", check_words, 0, 0, "wait|reload" },
-    { NULL, "hold", check_words, 0, 0, "queue|defer" },
-    { NULL, "user", check_text, 1, 255, NULL },
-    { NULL, "group", check_text, 1, 255, NULL },
-    { NULL, "state-dir", check_path, 1, STATE_DIR_MAX, NULL },
-    { NULL, "log", check_words, 0, 0, "syslog|stderr" },
-    { NULL, "recipient-delimiter", check_delimiter, 0, 16, NULL },
-    { "milter", "listen", check_endpoint, 1, TEXT_MAX, NULL },
-    { "policyd", "policy", check_endpoint, 1, TEXT_MAX, NULL },
-    { "policyd", "map", check_endpoint, 1, TEXT_MAX, NULL },
-    { "policyd", "http", check_http, 0, TEXT_MAX, NULL },
-    { "sync", "command", check_text, 0, 4096, NULL },
-    { "sync", "reverse-command", check_text, 0, 4096, NULL },
-    { "sync", "jobs", NULL, 1, 1000, NULL },
-    { "sync", "timeout", check_duration, 0, 0, NULL },
-    { "sync", "on-failure", check_words, 0, 0, "unlock|keep" },
-    { "domain", "same-as", check_domain_name, 0, 0, NULL },
-    { "domain", "old", check_hop, 1, HOP_TEXT_MAX, NULL },
-    { "domain", "new", check_hop, 1, HOP_TEXT_MAX, NULL },
-    { "domain", "new-address", check_new_address, 1, ADDR_TEXT_MAX, NULL },
-    { "domain", "redirect-domains", check_domain_name, 0, 0, NULL },
-    { "domain", "copy-outbound", NULL, 0, 0, NULL },
-};
-#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+/* ---- the keys, for libConfuse ------------------------------------------- */
 
 static cfg_opt_t milter_opts[] = {
     CFG_STR("listen", DEFAULT_SOCKETS "milter.sock", CFGF_NONE),
@@ -316,7 +114,6 @@ static cfg_opt_t milter_opts[] = {
 static cfg_opt_t policyd_opts[] = {
     CFG_STR("policy", DEFAULT_SOCKETS "policy.sock", CFGF_NONE),
     CFG_STR("map", DEFAULT_SOCKETS "map.sock", CFGF_NONE),
-    CFG_STR("http", NULL, CFGF_NONE),
     CFG_END(),
 };
 static cfg_opt_t sync_opts[] = {
@@ -363,50 +160,41 @@ static cfg_opt_t root_opts[] = {
     CFG_END(),
 };
 
-static const struct option *find_option(const char *section, const char *name)
-{
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const char *of = options[i].section ? options[i].section : "root";
-        if (strcmp(of, section) == 0 && strcmp(options[i].name, name) == 0)
-            return &options[i];
-    }
-    return NULL;
-}
-
-/* libConfuse calls this after each value; 0 is good. */
+/* libConfuse calls this after each value, in a list after each element; 0 is
+ * good. */
 static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 {
-    const struct option *option = find_option(cfg->name, opt->name);
+    bool top = strcmp(cfg->name, "root") == 0;
+    const struct conf_key *key = conf_key_find(top ? NULL : cfg->name, opt->name);
+    char wrong[512];
 
-    if (!option || opt->nvalues == 0)
+    if (!key || opt->nvalues == 0)
         return 0;
-    bool list = opt->flags & CFGF_LIST;
-    if (!list && opt->flags & OPTION_SEEN)
-        return fail(cfg->line, "%s is given twice", opt->name) ? 0 : -1;
+    if (!(opt->flags & CFGF_LIST) && opt->flags & OPTION_SEEN)
+        fail(cfg->line, "%s is given twice", opt->name);
     opt->flags |= OPTION_SEEN;
     if (opt->type == CFGT_INT) {
         long value = cfg_opt_getnint(opt, 0);
-        if (value < option->min || value > option->max)
-            fail(cfg->line, "%s = %ld: must be %ld to %ld", opt->name, value, option->min,
-                 option->max);
-    } else if (opt->type == CFGT_STR && option->check) {
+        if (value < key->min || value > key->max)
+            fail(cfg->line, "%s = %ld: must be %ld to %ld", opt->name, value, key->min,
+                 key->max);
+    } else if (opt->type == CFGT_STR && key->check) {
         const char *value = cfg_opt_getnstr(opt, opt->nvalues - 1);
-        option->check(cfg, option, value ? value : "");
+        if (!key->check(key, value ? value : "", wrong, sizeof(wrong)))
+            fail(cfg->line, "%s", wrong);
     }
     return report.failed ? -1 : 0;
 }
 
 static int on_domain(cfg_t *cfg, cfg_opt_t *opt)
 {
-    static const struct option title = { "domain", "domain", NULL, 0, 0, NULL };
-    cfg_t *section = cfg_opt_getnsec(opt, opt->nvalues - 1);
+    cfg_t *section = opt->nvalues > 0 ? cfg_opt_getnsec(opt, opt->nvalues - 1) : NULL;
     const char *name = section ? cfg_title(section) : NULL;
+    char wrong[512];
 
-    if (!name || name[0] == '[')
-        return fail(cfg->line, "domain \"%s\" is not a domain name", name ? name : "")
-                   ? 0
-                   : -1;
-    return check_domain_name(cfg, &title, name) ? 0 : -1;
+    if (!conf_key_domain.check(&conf_key_domain, name ? name : "", wrong, sizeof(wrong)))
+        fail(cfg->line, "%s", wrong);
+    return report.failed ? -1 : 0;
 }
 
 /* ---- building ---------------------------------------------------------- */
@@ -447,7 +235,7 @@ static bool build_hop(cfg_t *cfg, const char *name, struct conf_hop *out)
 {
     const char *value = cfg_getstr(cfg, name);
     struct conf_host_port hp = { .port = 0 };
-    char text[HOP_TEXT_MAX + 1];
+    char text[ADDR_DOMAIN_MAX + 16];
 
     if (!value)
         return true;
@@ -572,93 +360,44 @@ static bool build_domain(cfg_t *cfg, enum side side, struct conf_domain *domain)
            build_new_address(cfg, domain) && check_domain(cfg, side, domain);
 }
 
-/* ---- the index of names ------------------------------------------------ */
-
-struct entry {
-    const char *name; /* NULL: free */
-    const struct conf_domain *domain;
-};
-/* Open addressing, at most half full; the names are the admin's, so nobody
- * can crowd it. */
-struct table {
-    struct entry *entries;
-    size_t mask;
-};
-struct conf_index {
-    struct table managed;   /* names and same-as names */
-    struct table redirects; /* redirect domains */
-};
-
-static size_t hash_name(const char *name)
+static bool index_name(cfg_t *cfg, struct conf_index *index,
+                       const struct conf_domain *domain, const char *name)
 {
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    const struct conf_domain *other = conf_index_add(index, name, domain);
 
-    for (; *name; name++)
-        hash = (hash ^ (unsigned char)*name) * 1099511628211u;
-    return (size_t)(hash ^ hash >> 32);
-}
-
-static struct entry *table_slot(const struct table *table, const char *name)
-{
-    size_t i = hash_name(name) & table->mask;
-
-    while (table->entries[i].name && strcmp(table->entries[i].name, name) != 0)
-        i = (i + 1) & table->mask;
-    return &table->entries[i];
-}
-
-static bool table_new(struct table *table, size_t names)
-{
-    size_t size = 8;
-
-    while (size < names * 2)
-        size *= 2;
-    table->entries = calloc(size, sizeof(*table->entries));
-    table->mask = size - 1;
-    return table->entries || no_memory();
-}
-
-static bool add_managed(cfg_t *cfg, struct conf_index *index,
-                        const struct conf_domain *domain, const char *name)
-{
-    struct entry *entry = table_slot(&index->managed, name);
-
-    if (entry->name && entry->domain == domain)
+    if (other == domain)
         return fail(cfg->line, "domain \"%s\" has the name \"%s\" twice", domain->name,
                     name);
-    if (entry->name)
+    if (other)
         return fail(cfg->line, "domains \"%s\" and \"%s\" both have the name \"%s\"",
-                    entry->domain->name, domain->name, name);
-    *entry = (struct entry){ name, domain };
+                    other->name, domain->name, name);
     return true;
 }
 
-static bool index_domain(cfg_t *cfg, struct conf_index *index,
-                         const struct conf_domain *domain)
+static bool index_domain(cfg_t *cfg, struct conf *conf, const struct conf_domain *domain)
 {
-    if (!add_managed(cfg, index, domain, domain->name))
+    if (!index_name(cfg, conf->managed, domain, domain->name))
         return false;
     for (char **name = domain->same_as; *name; name++)
-        if (!add_managed(cfg, index, domain, *name))
+        if (!index_name(cfg, conf->managed, domain, *name))
             return false;
     for (char **name = domain->redirect_domains; *name; name++)
-        *table_slot(&index->redirects, *name) = (struct entry){ *name, domain };
+        conf_index_add(conf->redirects, *name, domain); /* may be shared */
     return true;
 }
 
-static bool build_index(cfg_t *cfg, struct conf_index **out)
+static bool build_indexes(cfg_t *cfg, struct conf *conf)
 {
     unsigned n = cfg_size(cfg, "domain");
-    size_t names = n, redirects = n; /* one of new-address */
+    size_t names = n, redirects = n; /* the name, and that of new-address */
 
     for (unsigned i = 0; i < n; i++) {
         names += cfg_size(cfg_getnsec(cfg, "domain", i), "same-as");
         redirects += cfg_size(cfg_getnsec(cfg, "domain", i), "redirect-domains");
     }
-    *out = calloc(1, sizeof(**out));
-    if (!*out)
-        return no_memory();
-    return table_new(&(*out)->managed, names) && table_new(&(*out)->redirects, redirects);
+    conf->managed = conf_index_new(names);
+    conf->redirects = conf_index_new(redirects);
+    return (conf->managed && conf->redirects) || no_memory();
 }
 
 /* ---- the whole --------------------------------------------------------- */
@@ -693,7 +432,7 @@ static bool build_host(cfg_t *cfg, struct conf *conf)
     conf->redis_durable = cfg_getbool(cfg, "redis-durable");
     conf->lookup_timeout = (int)cfg_getint(cfg, "lookup-timeout");
     conf->command_timeout = (int)cfg_getint(cfg, "command-timeout");
-    conf->mta = is_word(cfg, "mta", "postfix") ? MTA_POSTFIX : MTA_SENDMAIL;
+    conf->mta = MTA_POSTFIX;
     conf->fence = is_word(cfg, "fence", "wait") ? FENCE_WAIT : FENCE_RELOAD;
     conf->hold = is_word(cfg, "hold", "queue") ? HOLD_QUEUE : HOLD_DEFER;
     conf->log = is_word(cfg, "log", "syslog") ? LOG_TO_SYSLOG : LOG_TO_STDERR;
@@ -721,7 +460,6 @@ static bool build_sections(cfg_t *cfg, struct conf *conf)
     return build_endpoint(cfg_getsec(cfg, "milter"), "listen", &conf->milter_listen) &&
            build_endpoint(policyd, "policy", &conf->policy_listen) &&
            build_endpoint(policyd, "map", &conf->map_listen) &&
-           build_endpoint(policyd, "http", &conf->http_listen) &&
            build_argv(sync, "command", &conf->sync.command) &&
            build_argv(sync, "reverse-command", &conf->sync.reverse_command);
 }
@@ -733,13 +471,13 @@ static bool build_domains(cfg_t *cfg, struct conf *conf)
     conf->domains = calloc((size_t)n + 1, sizeof(*conf->domains));
     if (!conf->domains)
         return no_memory();
-    if (!build_index(cfg, &conf->index))
+    if (!build_indexes(cfg, conf))
         return false;
     for (unsigned i = 0; i < n; i++) {
         cfg_t *section = cfg_getnsec(cfg, "domain", i);
         struct conf_domain *domain = &conf->domains[conf->domain_count++];
         if (!build_domain(section, conf->side, domain) ||
-            !index_domain(section, conf->index, domain))
+            !index_domain(section, conf, domain))
             return false;
     }
     return true;
@@ -778,10 +516,10 @@ static void watch_values(cfg_t *cfg)
 {
     char name[128];
 
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        int len = snprintf(name, sizeof(name), "%s%s%s",
-                           options[i].section ? options[i].section : "",
-                           options[i].section ? "|" : "", options[i].name);
+    for (size_t i = 0; i < conf_key_count; i++) {
+        const struct conf_key *key = &conf_keys[i];
+        int len = snprintf(name, sizeof(name), "%s%s%s", key->section ? key->section : "",
+                           key->section ? "|" : "", key->name);
         if (len > 0 && (size_t)len < sizeof(name))
             cfg_set_validate_func(cfg, name, on_value);
     }
@@ -872,18 +610,14 @@ static void free_conf(struct conf *conf)
     for (size_t i = 0; i < conf->domain_count; i++)
         free_domain(&conf->domains[i]);
     free(conf->domains);
-    if (conf->index) {
-        free(conf->index->managed.entries);
-        free(conf->index->redirects.entries);
-    }
-    free(conf->index);
+    conf_index_free(conf->managed);
+    conf_index_free(conf->redirects);
     free_list(conf->sync.command);
     free_list(conf->sync.reverse_command);
     free_endpoint(&conf->redis);
     free_endpoint(&conf->milter_listen);
     free_endpoint(&conf->policy_listen);
     free_endpoint(&conf->map_listen);
-    free_endpoint(&conf->http_listen);
     free(conf->path);
     free(conf->hostname);
     free(conf->redis_user);
@@ -912,14 +646,12 @@ void conf_unref(struct conf *conf)
 
 const struct conf_domain *conf_managed(const struct conf *conf, const char *domain)
 {
-    const struct entry *entry = table_slot(&conf->index->managed, domain);
-
-    return entry->name ? entry->domain : NULL;
+    return conf_index_find(conf->managed, domain);
 }
 
 bool conf_redirects_to(const struct conf *conf, const char *domain)
 {
-    return table_slot(&conf->index->redirects, domain)->name != NULL;
+    return conf_index_find(conf->redirects, domain) != NULL;
 }
 
 void conf_journal_path(const struct conf *conf, char *out, size_t size)

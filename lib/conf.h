@@ -20,7 +20,8 @@
 
 #define CONF_DEFAULT_PATH "/etc/sluice/sluice.conf"
 
-enum conf_mta { MTA_POSTFIX, MTA_SENDMAIL };
+/* One so far; policyd/queue.h has the table where another one would enter. */
+enum conf_mta { MTA_POSTFIX };
 enum conf_fence { FENCE_WAIT, FENCE_RELOAD };
 enum conf_hold { HOLD_QUEUE, HOLD_DEFER };
 enum conf_on_failure { ON_FAILURE_UNLOCK, ON_FAILURE_KEEP };
@@ -85,12 +86,12 @@ struct conf {
     struct conf_endpoint milter_listen;
     struct conf_endpoint policy_listen;
     struct conf_endpoint map_listen;
-    struct conf_endpoint http_listen; /* text NULL: no HTTP */
     struct conf_sync sync;
     struct conf_domain *domains;
     size_t domain_count;
-    /* private: name index and reference count */
-    struct conf_index *index;
+    /* private: names to domains, and the reference count */
+    struct conf_index *managed;
+    struct conf_index *redirects;
     int refs;
 };
 

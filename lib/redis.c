@@ -43,6 +43,9 @@
 /* A reply is read in pieces of this size. */
 #define READ_SIZE 65536
 
+/* Addresses of one host name that are tried ("localhost" has two). */
+#define ADDRESSES_MAX 4
+
 struct redis {
     struct conf *conf;
     int fd; /* -1: not connected */
@@ -51,12 +54,15 @@ struct redis {
     int64_t deadline; /* monotonic ms */
     char *out;
     size_t out_len, out_sent, out_size;
-    bool out_failed;  /* out of memory while queueing */
-    size_t queued;    /* commands in out or under way, without a reply yet */
+    bool out_failed; /* out of memory while queueing */
+    size_t queued;   /* commands in out or under way, without a reply yet */
     redisReply **replies;
     size_t reply_count, reply_size;
-    struct sockaddr_storage address; /* of a tcp endpoint; family 0: unknown */
-    socklen_t address_len;
+    struct address { /* where the endpoint is; the one that worked is first */
+        struct sockaddr_storage storage;
+        socklen_t len;
+    } addresses[ADDRESSES_MAX];
+    size_t address_count; /* 0: not resolved */
     char error[640];
 };
 
@@ -370,22 +376,30 @@ static bool resolve(struct redis *redis)
         fail(redis, "cannot be found: %s", gai_strerror(rc));
         return false;
     }
-    memcpy(&redis->address, found->ai_addr, found->ai_addrlen);
-    redis->address_len = found->ai_addrlen;
+    redis->address_count = 0;
+    for (const struct addrinfo *at = found; at; at = at->ai_next) {
+        if (redis->address_count == ADDRESSES_MAX)
+            break;
+        struct address *address = &redis->addresses[redis->address_count++];
+        memcpy(&address->storage, at->ai_addr, at->ai_addrlen);
+        address->len = at->ai_addrlen;
+    }
     freeaddrinfo(found);
     return true;
 }
 
-static bool endpoint_address(struct redis *redis)
+static bool find_addresses(struct redis *redis)
 {
     const struct conf_endpoint *to = &redis->conf->redis;
     if (!to->path && !to->host) {
         fail(redis, "is not configured: set redis in sluice.conf");
         return false;
     }
+    if (redis->address_count > 0)
+        return true;
     if (!to->path)
-        return redis->address_len > 0 || resolve(redis);
-    struct sockaddr_un *un = (struct sockaddr_un *)&redis->address;
+        return resolve(redis);
+    struct sockaddr_un *un = (struct sockaddr_un *)&redis->addresses[0].storage;
     size_t len = strlen(to->path);
     if (len >= sizeof(un->sun_path)) {
         fail(redis, "cannot be reached: the socket path is longer than %zu bytes",
@@ -394,7 +408,8 @@ static bool endpoint_address(struct redis *redis)
     }
     un->sun_family = AF_UNIX;
     memcpy(un->sun_path, to->path, len + 1);
-    redis->address_len = sizeof(*un);
+    redis->addresses[0].len = sizeof(*un);
+    redis->address_count = 1;
     return true;
 }
 
@@ -411,27 +426,41 @@ static bool finish_connect(struct redis *redis)
     return false;
 }
 
-static bool open_socket(struct redis *redis)
+static bool open_socket(struct redis *redis, const struct address *to)
 {
-    if (!endpoint_address(redis))
-        return false;
-    const struct sockaddr *address = (const struct sockaddr *)&redis->address;
-    redis->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int family = to->storage.ss_family;
+    redis->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     redis->reader = redisReaderCreate();
     if (redis->fd < 0 || !redis->reader) {
         fail(redis, "cannot be reached: %s", strerror(errno));
         return false;
     }
-    if (address->sa_family != AF_UNIX) {
+    if (family != AF_UNIX) {
         int on = 1; /* a lost option costs speed only */
         (void)setsockopt(redis->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         (void)setsockopt(redis->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     }
-    if (connect(redis->fd, address, redis->address_len) == 0)
+    if (connect(redis->fd, (const struct sockaddr *)&to->storage, to->len) == 0)
         return true;
     if (errno == EINPROGRESS || errno == EINTR)
         return finish_connect(redis);
     fail(redis, "cannot be reached: %s", strerror(errno));
+    return false;
+}
+
+static bool open_any(struct redis *redis)
+{
+    if (!find_addresses(redis))
+        return false;
+    for (size_t i = 0; i < redis->address_count; i++) {
+        if (!open_socket(redis, &redis->addresses[i]))
+            continue;
+        struct address worked = redis->addresses[i];
+        redis->addresses[i] = redis->addresses[0];
+        redis->addresses[0] = worked;
+        return true;
+    }
+    redis->address_count = 0; /* resolve again next time */
     return false;
 }
 
@@ -471,9 +500,7 @@ static bool connect_now(struct redis *redis)
     size_t len = redis->out_len, size = redis->out_size, queued = redis->queued;
     redis->out = NULL;
     redis->out_len = redis->out_size = redis->queued = 0;
-    bool ok = open_socket(redis) && authenticate(redis);
-    if (!ok && redis->conf->redis.host)
-        redis->address_len = 0; /* resolve again next time */
+    bool ok = open_any(redis) && authenticate(redis);
     free(redis->out);
     redis->out = out;
     redis->out_size = size;
@@ -510,7 +537,8 @@ void redis_script(struct redis *redis, const struct redis_script *script,
                   const struct redis_args *args)
 {
     char head[128];
-    int n = snprintf(head, sizeof(head), "*%zu\r\n$7\r\nEVALSHA\r\n$40\r\n%.40s\r\n$1\r\n0\r\n",
+    int n = snprintf(head, sizeof(head),
+                     "*%zu\r\n$7\r\nEVALSHA\r\n$40\r\n%.40s\r\n$1\r\n0\r\n",
                      args->count + 3, script->sha);
     queue_bytes(redis, head, (size_t)n, args);
 }
@@ -670,5 +698,6 @@ bool resp_is_error(const struct resp *resp, const char *word)
 {
     const char *text = resp_type(resp) == RESP_ERROR ? resp_text(resp, NULL) : NULL;
     size_t len = strlen(word);
-    return text && strncmp(text, word, len) == 0 && (text[len] == ' ' || text[len] == '\0');
+    return text && strncmp(text, word, len) == 0 &&
+           (text[len] == ' ' || text[len] == '\0');
 }

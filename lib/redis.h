@@ -93,7 +93,7 @@ const char *resp_text(const struct resp *resp, size_t *len);
 int64_t resp_integer(const struct resp *resp);
 /* An integer or a text of decimal digits, else false. */
 bool resp_number(const struct resp *resp, uint64_t *out);
-size_t resp_count(const struct resp *resp); /* 0 unless RESP_ARRAY */
+size_t resp_count(const struct resp *resp);                    /* 0 unless RESP_ARRAY */
 const struct resp *resp_at(const struct resp *resp, size_t i); /* NULL past the end */
 /* Whether it is an error reply whose first word is this. */
 bool resp_is_error(const struct resp *resp, const char *word);

@@ -140,7 +140,8 @@ int64_t store_time_ms(struct store *store)
     return store->ops->time_ms(store);
 }
 
-enum lookup store_totals(struct store *store, const char *domain, struct store_totals *out)
+enum lookup store_totals(struct store *store, const char *domain,
+                         struct store_totals *out)
 {
     return store->ops->totals(store, domain, out);
 }

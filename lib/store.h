@@ -101,7 +101,9 @@ enum lookup store_totals(struct store *store, const char *domain,
  * Not a snapshot: a change made meanwhile may be seen or not. So a base for a
  * journal is: store_position(), then every home, then store_events() from that
  * position, which end in the same state whatever the scan had seen of them.
- * each() returns false to stop (then the result is true). false: FAILED. */
+ * It works too for a host whose journal is too old to compare (store_events()
+ * is ABSENT there). each() returns false to stop (then the result is true).
+ * false: FAILED. */
 typedef bool store_home_fn(void *context, const char *local,
                            const struct home *home);
 bool store_each_home(struct store *store, const char *domain,
@@ -157,6 +159,7 @@ enum commit store_change(struct store *store, const struct change *change,
  * then). No other call of this store in between. Chunks under way behind one
  * that ended UNCERTAIN end UNCERTAIN too. Keep few under way (two or three are
  * enough): Redis runs them back to back, and lookups wait behind. */
+#define STORE_CHANGES_MAX 16
 bool store_change_begin(struct store *store, const struct change *change);
 enum commit store_change_finish(struct store *store, const struct change *change,
                                 struct change_result *result);
@@ -164,7 +167,8 @@ enum commit store_change_finish(struct store *store, const struct change *change
 /* The same transition for every listed mailbox of the domain and its own
  * record, found inside Redis, chunk by chunk; continues where a killed one
  * stopped, since what is there already is skipped. progress() (may be NULL) is
- * called after each chunk and returns false to stop between two chunks. */
+ * called after each chunk and returns false to stop between two chunks, which
+ * ends UNCERTAIN. The own record is the last to change. */
 struct change_all {
     enum event_op op;
     const char *domain;
@@ -182,7 +186,8 @@ enum commit store_change_all(struct store *store, struct change_all *all);
 /* Registers a domain with home old; already registered: DONE, nothing changes.
  * Makes the chain and the secret when Redis is empty. */
 enum commit store_init_domain(struct store *store, const char *domain);
-enum lookup store_domains(struct store *store, char ***out); /* store_list_free() */
+/* *out is NULL unless FOUND, then for store_list_free(). */
+enum lookup store_domains(struct store *store, char ***out);
 void store_list_free(char **list);
 
 /* ---- hosts and fences ------------------------------------------------ */
@@ -209,7 +214,7 @@ struct host {
  * its heartbeat and state, but counts as having journaled and fenced nothing. */
 enum commit store_host_put(struct store *store, const struct host *host);
 enum commit store_host_remove(struct store *store, const char *name);
-/* *out is malloc'ed. */
+/* *out is malloc'ed; NULL unless FOUND. */
 enum lookup store_hosts(struct store *store, struct host **out, size_t *n);
 #define HOST_SILENT_MS 10000 /* a heartbeat older than this is silence */
 #define HOST_BEAT_MS   2000
@@ -220,8 +225,8 @@ enum lookup store_hosts(struct store *store, struct host **out, size_t *n);
  * first. event->body points into a buffer that lives until the next call.
  * Calls each() for up to max. FAILED also when the history does not continue
  * at after (store_error() says lost, rolled back or diverged), ABSENT when
- * events between after and the oldest kept are gone but the history is the
- * same (take a new base: store_each_home()). */
+ * events between after and the oldest kept are gone and nothing says that the
+ * history is another (take a new base: store_each_home()). */
 typedef bool store_event_fn(void *context, const struct event *event);
 enum lookup store_events(struct store *store, const struct position *after,
                          int wait_ms, int max, store_event_fn *each, void *context);
@@ -233,8 +238,8 @@ void store_trim(struct store *store);
 
 enum held_kind {
     HELD_LOCK,    /* its recipients were locked */
-    HELD_LOOP,    /* it came back: released by a person only */
-    HELD_RELEASE, /* a person asked (sluice held release): policyd releases it */
+    HELD_LOOP,    /* it came back: released by a person only (sluice held release
+                     makes it HELD_LOCK) */
 };
 struct held {
     char queue_id[64];
@@ -294,7 +299,10 @@ enum commit store_durable(struct store *store);
 
 /* Rebuilds the store from the journal at path: homes, totals, hosts, chain,
  * then an EVENT_RECOVER. Refused while the store holds a history that this
- * journal does not contain, unless force. Removes nothing but what it rebuilds. */
+ * journal does not contain, unless force. Removes nothing but what it rebuilds.
+ * Until it ends every lookup fails; killed, it is run again. Hosts are taken
+ * from EVENT_HOST and from an EVENT_BASE with domain "" (lines of EVENT_HOST);
+ * all fences have to be confirmed anew. */
 struct recover_result {
     struct position at; /* the journal's head */
     uint64_t mailboxes, domains, hosts;

@@ -26,7 +26,8 @@ static enum lookup failing_position(struct store *store, struct position *out)
     return LOOKUP_FAILED;
 }
 
-static enum lookup failing_secret(struct store *store, unsigned char out[STORE_SECRET_LEN])
+static enum lookup failing_secret(struct store *store,
+                                  unsigned char out[STORE_SECRET_LEN])
 {
     (void)store;
     (void)out;
@@ -48,8 +49,8 @@ static enum lookup failing_totals(struct store *store, const char *domain,
     return LOOKUP_FAILED;
 }
 
-static bool failing_each_home(struct store *store, const char *domain, store_home_fn *each,
-                              void *context)
+static bool failing_each_home(struct store *store, const char *domain,
+                              store_home_fn *each, void *context)
 {
     (void)store;
     (void)domain;
@@ -111,7 +112,8 @@ static enum lookup failing_hosts(struct store *store, struct host **out, size_t 
 }
 
 static enum lookup failing_events(struct store *store, const struct position *after,
-                                  int wait_ms, int max, store_event_fn *each, void *context)
+                                  int wait_ms, int max, store_event_fn *each,
+                                  void *context)
 {
     (void)store;
     (void)after;
@@ -165,8 +167,8 @@ static void failing_count_floaters(struct store *store, struct route *const rout
     (void)now;
 }
 
-static void failing_note_arrivals(struct store *store, struct route *const routes[], size_t n,
-                                  const char *host, const char *queue_id,
+static void failing_note_arrivals(struct store *store, struct route *const routes[],
+                                  size_t n, const char *host, const char *queue_id,
                                   const char *message_id, int64_t now)
 {
     (void)store;

@@ -106,7 +106,8 @@ static struct memory_domain *find_domain(struct store_memory *memory, const char
     return NULL;
 }
 
-static bool get_home(const struct memory_domain *domain, const char *local, struct home *out)
+static bool get_home(const struct memory_domain *domain, const char *local,
+                     struct home *out)
 {
     size_t len;
     const char *record = table_get(domain->homes, local, strlen(local), &len);
@@ -114,7 +115,8 @@ static bool get_home(const struct memory_domain *domain, const char *local, stru
     return record && home_decode(record, len, out);
 }
 
-static void put_home(struct memory_domain *domain, const char *local, const struct home *home)
+static void put_home(struct memory_domain *domain, const char *local,
+                     const struct home *home)
 {
     char text[HOME_RECORD_MAX + 1];
     size_t len = home_encode(home, text);
@@ -135,9 +137,11 @@ static void memory_lookup(struct store *store, struct route *const routes[], siz
         struct route *route = routes[i];
         if (!route->domain)
             continue;
-        const struct memory_domain *domain = find_domain(memory_of(store), route->domain->name);
+        const struct memory_domain *domain =
+            find_domain(memory_of(store), route->domain->name);
         if (!domain) {
-            route->lookup = memory_of(store)->event_count > 0 ? LOOKUP_ABSENT : LOOKUP_FAILED;
+            route->lookup =
+                memory_of(store)->event_count > 0 ? LOOKUP_ABSENT : LOOKUP_FAILED;
             continue;
         }
         struct route_value own = value_of(domain, "");
@@ -242,14 +246,16 @@ static uint64_t add_event(struct store_memory *memory, enum event_op op, char le
 }
 
 static enum lookup memory_events(struct store *store, const struct position *after,
-                                 int wait_ms, int max, store_event_fn *each, void *context)
+                                 int wait_ms, int max, store_event_fn *each,
+                                 void *context)
 {
     const struct store_memory *memory = memory_of(store);
     uint64_t at = after->epoch;
     if (memory->event_count == 0 || at > memory->event_count ||
         (at > 0 && strcmp(memory->events[at - 1].event.at.id, after->id) != 0)) {
-        store_set_error(store, "the store has another history than change %" PRIu64
-                               ": run \"sluice recover\"",
+        store_set_error(store,
+                        "the store has another history than change %" PRIu64
+                        ": run \"sluice recover\"",
                         at);
         return LOOKUP_FAILED;
     }
@@ -292,7 +298,7 @@ static const struct rule {
     enum event_op op;
     char to;
     const char *from;
-    char fenced; /* the state whose fence must be confirmed */
+    char fenced;  /* the state whose fence must be confirmed */
     int delivers; /* the side that needs a host, or -1 */
 } rules[] = {
     { EVENT_LOCK, 'l', "o", 0, SIDE_OLD },
@@ -334,10 +340,11 @@ static bool has_host(struct store_memory *memory, const struct rule *rule)
             return true;
     if (rule->delivers < 0)
         return true;
-    store_set_error(&memory->base,
-                    "no host of the %s side is registered: start sluice-policyd there, or see "
-                    "\"sluice status\"",
-                    side_name((enum side)rule->delivers));
+    store_set_error(
+        &memory->base,
+        "no host of the %s side is registered: start sluice-policyd there, or see "
+        "\"sluice status\"",
+        side_name((enum side)rule->delivers));
     return false;
 }
 
@@ -418,8 +425,9 @@ static enum change_status import(struct making *making, const struct change_item
     return CHANGE_MADE;
 }
 
-static enum commit making_begin(struct making *making, struct store *store, enum event_op op,
-                                const char *domain, bool force, const char *const *without)
+static enum commit making_begin(struct making *making, struct store *store,
+                                enum event_op op, const char *domain, bool force,
+                                const char *const *without)
 {
     struct store_memory *memory = memory_of(store);
     *making = (struct making){ .memory = memory, .rule = rule_of(op) };
@@ -474,9 +482,9 @@ static enum commit memory_change_finish(struct store *store, const struct change
     for (size_t i = 0; i < change->count; i++) {
         const struct change_item *item = &change->items[i];
         result->status[i] =
-            making.rule ? transition(&making, item->local, item->expect_epoch,
-                                     &result->before[i])
-                        : import(&making, item, &result->before[i]);
+            making.rule
+                ? transition(&making, item->local, item->expect_epoch, &result->before[i])
+                : import(&making, item, &result->before[i]);
     }
     result->epoch = making_end(&making, change->op);
     return COMMIT_DONE;
@@ -516,7 +524,8 @@ static enum commit change_part(struct store *store, struct change_all *all, bool
     const char *local, *record;
     size_t cursor = 0, local_len, record_len, n = 0;
     char **names = must(calloc(table_count(making.domain->homes) + 1, sizeof(*names)));
-    while (table_next(making.domain->homes, &cursor, &local, &local_len, &record, &record_len))
+    while (table_next(making.domain->homes, &cursor, &local, &local_len, &record,
+                      &record_len))
         if ((local_len == 0) == own)
             names[n++] = must(strdup(local));
     for (size_t i = 0; i < n; i++)
@@ -560,10 +569,13 @@ static enum commit memory_init_domain(struct store *store, const char *name)
 static enum lookup memory_domains(struct store *store, char ***out)
 {
     const struct store_memory *memory = memory_of(store);
+    *out = NULL;
+    if (memory->domain_count == 0)
+        return LOOKUP_ABSENT;
     *out = must(calloc(memory->domain_count + 1, sizeof(char *)));
     for (size_t i = 0; i < memory->domain_count; i++)
         (*out)[i] = must(strdup(memory->domains[i].name));
-    return memory->domain_count > 0 ? LOOKUP_FOUND : LOOKUP_ABSENT;
+    return LOOKUP_FOUND;
 }
 
 /* ---- hosts ------------------------------------------------------------- */
@@ -594,7 +606,8 @@ static enum commit memory_host_put(struct store *store, const struct host *host)
         store_set_error(store, "the store holds no data of sluice: run \"sluice init\"");
         return COMMIT_REFUSED;
     }
-    bool ahead = host->journaled > memory->event_count || host->fenced > memory->event_count;
+    bool ahead =
+        host->journaled > memory->event_count || host->fenced > memory->event_count;
     if (!known || known->side != host->side)
         host_event(memory, EVENT_HOST, host->name, side_name(host->side));
     if (!known)
@@ -626,10 +639,12 @@ static enum lookup memory_hosts(struct store *store, struct host **out, size_t *
 {
     const struct store_memory *memory = memory_of(store);
     *n = memory->host_count;
-    *out = must(calloc(*n + 1, sizeof(**out)));
-    if (*n > 0)
-        memcpy(*out, memory->hosts, *n * sizeof(**out));
-    return *n > 0 ? LOOKUP_FOUND : LOOKUP_ABSENT;
+    *out = NULL;
+    if (*n == 0)
+        return LOOKUP_ABSENT;
+    *out = must(calloc(*n, sizeof(**out)));
+    memcpy(*out, memory->hosts, *n * sizeof(**out));
+    return LOOKUP_FOUND;
 }
 
 /* ---- held messages ----------------------------------------------------- */
@@ -652,7 +667,8 @@ static enum commit memory_held_put(struct store *store, const char *host,
     if (!known)
         known = append_to(&memory->held, &memory->held_count, sizeof(*known));
     /* held may be what each_held() gave: copied before the old texts go. */
-    char *sender = must(strdup(held->sender)), *recipients = must(strdup(held->recipients));
+    char *sender = must(strdup(held->sender)),
+         *recipients = must(strdup(held->recipients));
     free(known->sender);
     free(known->recipients);
     snprintf(known->host, sizeof(known->host), "%s", host); /* a host's name: fits */
@@ -682,7 +698,8 @@ static bool memory_each_held(struct store *store, const char *host, store_held_f
 {
     struct store_memory *memory = memory_of(store);
     for (size_t i = 0; i < memory->held_count; i++)
-        if (strcmp(memory->held[i].host, host) == 0 && !each(context, &memory->held[i].held))
+        if (strcmp(memory->held[i].host, host) == 0 &&
+            !each(context, &memory->held[i].held))
             break;
     return true;
 }
@@ -698,8 +715,8 @@ static const char *mailbox_of(const struct route *route)
 
 static bool floater_decode(const char *text, struct floater *out)
 {
-    return text && sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &out->count, &out->first,
-                          &out->last) == 3;
+    return text && sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &out->count,
+                          &out->first, &out->last) == 3;
 }
 
 static void memory_count_floaters(struct store *store, struct route *const routes[],
@@ -724,8 +741,8 @@ static void memory_count_floaters(struct store *store, struct route *const route
     }
 }
 
-static void memory_note_arrivals(struct store *store, struct route *const routes[], size_t n,
-                                 const char *host, const char *queue_id,
+static void memory_note_arrivals(struct store *store, struct route *const routes[],
+                                 size_t n, const char *host, const char *queue_id,
                                  const char *message_id, int64_t now)
 {
     for (size_t i = 0; i < n; i++) {

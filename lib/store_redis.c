@@ -1,19 +1,15 @@
 /*
- * store_redis: the store on Redis: the handle, the lookups, and what the other
- * files of this back end share (change: homes; host: hosts and events; record:
- * held messages, figures, leases, health; recover).
- *
- * A lookup is one round trip: HMGET of the chain (does Redis' history contain
- * the head of this host's journal?) and one HMGET per domain of the message.
- * It has the configuration's lookup-timeout. After a failure lookups fail at
- * once for BREAKER_MS, then one tries again; each handle has its own breaker.
+ * store_redis: the store on Redis: the handle, and what the other files of this
+ * back end share: running commands and scripts, comparing histories, scanning.
+ * (read: lookups; change: homes; host: hosts and events; record: held messages,
+ * figures, leases, health; recover.)
  *
  * Diagnostics: store_error() has one line. What went wrong with Redis itself
  * begins "Redis at <endpoint>"; a refusal by a script names the rule and the
- * way out (refusals[] below).
+ * way out (sr_set_refusal() below).
  *
- * Limits: text lookups of a hash are read COUNT_PER_SCAN fields at a time, so
- * that Redis serves others in between.
+ * Limits: a hash is read COUNT_PER_SCAN fields at a time, so that Redis serves
+ * others in between.
  */
 #include "config.h"
 
@@ -27,7 +23,6 @@
 #include "log.h"
 #include "table.h"
 
-#define BREAKER_MS     1000
 #define COUNT_PER_SCAN "1000"
 
 /* ---- running commands -------------------------------------------------- */
@@ -54,7 +49,7 @@ bool sr_check(struct store_redis *sr, const struct resp *reply)
     return false;
 }
 
-static bool check_all(struct store_redis *sr)
+bool sr_check_all(struct store_redis *sr)
 {
     for (size_t i = 0; i < redis_reply_count(sr->redis); i++)
         if (!sr_check(sr, redis_reply(sr->redis, i)))
@@ -65,7 +60,7 @@ static bool check_all(struct store_redis *sr)
 bool sr_read(struct store_redis *sr)
 {
     if (redis_run(sr->redis) == REDIS_DONE)
-        return check_all(sr);
+        return sr_check_all(sr);
     store_set_error(&sr->base, "%s", redis_error(sr->redis));
     return false;
 }
@@ -89,7 +84,8 @@ bool sr_check_wait(struct store_redis *sr, const struct resp *reply)
     if (resp_integer(reply) >= sr->conf->redis_replicas)
         return true;
     store_set_error(&sr->base,
-                    "written, but confirmed by %" PRId64 " of %d replicas (redis-replicas): "
+                    "written, but confirmed by %" PRId64
+                    " of %d replicas (redis-replicas): "
                     "repeat the command when the replicas are back",
                     resp_integer(reply), sr->conf->redis_replicas);
     return false;
@@ -98,9 +94,10 @@ bool sr_check_wait(struct store_redis *sr, const struct resp *reply)
 enum commit sr_write_failed(struct store_redis *sr, enum redis_result result)
 {
     store_set_error(&sr->base, "%s; %s", redis_error(sr->redis),
-                    result == REDIS_UNSENT ? "nothing was written, try again"
-                                           : "it may have been written, repeat the command "
-                                             "to make sure");
+                    result == REDIS_UNSENT
+                        ? "nothing was written, try again"
+                        : "it may have been written, repeat the command "
+                          "to make sure");
     return COMMIT_UNCERTAIN;
 }
 
@@ -111,7 +108,7 @@ enum commit sr_write(struct store_redis *sr)
     if (result != REDIS_DONE)
         return sr_write_failed(sr, result);
     size_t n = redis_reply_count(sr->redis);
-    if (!check_all(sr))
+    if (!sr_check_all(sr))
         return COMMIT_UNCERTAIN;
     if (wait && !sr_check_wait(sr, redis_reply(sr->redis, n - 1)))
         return COMMIT_UNCERTAIN;
@@ -136,9 +133,9 @@ bool sr_head(struct store_redis *sr, struct position *head)
     }
     char path[256];
     conf_journal_path(sr->conf, path, sizeof(path));
-    store_set_error(&sr->base,
-                    "this host's journal %s cannot be read: see the log of sluice-policyd",
-                    path);
+    store_set_error(
+        &sr->base, "this host's journal %s cannot be read: see the log of sluice-policyd",
+        path);
     return false;
 }
 
@@ -150,50 +147,53 @@ void sr_ask_history(struct store_redis *sr, const struct position *head)
     sr_queue(sr);
 }
 
-/* What a script's refusal or a failed comparison means. %1 and %2 are texts
- * that came with it. */
-static void set_refusal(struct store_redis *sr, const char *code, const char *one,
-                        const char *two)
+void sr_set_refusal(struct store_redis *sr, const char *code, const char *one,
+                    const char *two)
 {
     struct store *store = &sr->base;
     if (strcmp(code, "EMPTY") == 0 && strcmp(one, "0") == 0)
         store_set_error(store, "Redis holds no data of sluice: run \"sluice init\"");
     else if (strcmp(code, "EMPTY") == 0)
-        store_set_error(store,
-                        "Redis has lost its history (it holds none, this host's journal is at "
-                        "change %s): run \"sluice recover\"",
-                        one);
+        store_set_error(
+            store,
+            "Redis has lost its history (it holds none, this host's journal is at "
+            "change %s): run \"sluice recover\"",
+            one);
     else if (strcmp(code, "LOST") == 0)
-        store_set_error(store,
-                        "Redis has lost or rolled back its history (it is at change %s, this "
-                        "host's journal at %s): run \"sluice recover\"",
-                        one, two);
+        store_set_error(
+            store,
+            "Redis has lost or rolled back its history (it is at change %s, this "
+            "host's journal at %s): run \"sluice recover\"",
+            one, two);
     else if (strcmp(code, "DIVERGED") == 0)
-        store_set_error(store,
-                        "Redis has another history than this host's journal (it is at change "
-                        "%s, but its change %s is not the journal's): it was rolled back and "
-                        "written again; run \"sluice recover\"",
-                        one, two);
+        store_set_error(
+            store,
+            "Redis has another history than this host's journal (it is at change "
+            "%s, but its change %s is not the journal's): it was rolled back and "
+            "written again; run \"sluice recover\"",
+            one, two);
     else if (strcmp(code, "BEHIND") == 0)
-        store_set_error(store,
-                        "this host's journal (at change %s) is older than what Redis keeps to "
-                        "compare with (it is at %s): start sluice-policyd here, it takes a new "
-                        "base",
-                        two, one);
+        store_set_error(
+            store,
+            "this host's journal (at change %s) is older than what Redis keeps to "
+            "compare with (it is at %s): start sluice-policyd here, it takes a new "
+            "base",
+            two, one);
     else if (strcmp(code, "UNREGISTERED") == 0)
         store_set_error(store, "%s is not registered: run \"sluice init\"", one);
     else if (strcmp(code, "NOHOST") == 0)
-        store_set_error(store,
-                        "no host of the %s side is registered: start sluice-policyd there, or "
-                        "see \"sluice status\"",
-                        one);
+        store_set_error(
+            store,
+            "no host of the %s side is registered: start sluice-policyd there, or "
+            "see \"sluice status\"",
+            one);
     else if (strcmp(code, "PARTIAL") == 0)
-        store_set_error(store,
-                        "Redis holds parts of sluice's data but no history of changes: run "
-                        "\"sluice recover\" on a host with a journal");
+        store_set_error(
+            store, "Redis holds parts of sluice's data but no history of changes: run "
+                   "\"sluice recover\" on a host with a journal");
     else if (strcmp(code, "BAD") == 0)
-        store_set_error(store, "the record of %s in Redis is damaged: run \"sluice recover\"",
-                        one);
+        store_set_error(
+            store, "the record of %s in Redis is damaged: run \"sluice recover\"", one);
     else
         store_set_error(store, "Redis refused: %s %s %s", code, one, two);
 }
@@ -205,7 +205,7 @@ bool sr_history(struct store_redis *sr, const struct resp *reply,
     snprintf(theirs, sizeof(theirs), "%" PRIu64, head->epoch);
     struct sr_history found = { 0 };
     if (!resp_number(resp_at(reply, 0), &found.epoch)) {
-        set_refusal(sr, "EMPTY", theirs, "");
+        sr_set_refusal(sr, "EMPTY", theirs, "");
         return false;
     }
     (void)resp_number(resp_at(reply, 2), &found.floor);
@@ -217,11 +217,10 @@ bool sr_history(struct store_redis *sr, const struct resp *reply,
     if (id && found.epoch >= head->epoch && strcmp(id, head->id) == 0)
         return true;
     snprintf(mine, sizeof(mine), "%" PRIu64, found.epoch);
-    set_refusal(sr,
-                found.epoch < head->epoch ? "LOST"
-                : head->epoch < found.floor ? "BEHIND"
-                                            : "DIVERGED",
-                mine, theirs);
+    bool lost = found.epoch < head->epoch, behind = !lost && head->epoch < found.floor;
+    if (out)
+        out->behind = behind;
+    sr_set_refusal(sr, lost ? "LOST" : behind ? "BEHIND" : "DIVERGED", mine, theirs);
     return false;
 }
 
@@ -234,7 +233,8 @@ bool sr_script_args(struct store_redis *sr)
     if (!sr_head(sr, &head))
         return false;
     if (!store_event_id(id)) {
-        store_set_error(&sr->base, "the kernel gives no random numbers: nothing was written");
+        store_set_error(&sr->base,
+                        "the kernel gives no random numbers: nothing was written");
         return false;
     }
     redis_args_reset(&sr->args);
@@ -257,13 +257,14 @@ enum commit sr_script_reply(struct store_redis *sr, const struct resp *reply)
     if (!sr_check(sr, reply))
         return COMMIT_UNCERTAIN;
     if (!code) {
-        store_set_error(&sr->base, "Redis answered a script with something else; it may have "
-                                   "been written, repeat the command to make sure");
+        store_set_error(&sr->base,
+                        "Redis answered a script with something else; it may have "
+                        "been written, repeat the command to make sure");
         return COMMIT_UNCERTAIN;
     }
     const char *one = resp_text(resp_at(reply, 1), NULL);
     const char *two = resp_text(resp_at(reply, 2), NULL);
-    set_refusal(sr, code, one ? one : "", two ? two : "");
+    sr_set_refusal(sr, code, one ? one : "", two ? two : "");
     return COMMIT_REFUSED;
 }
 
@@ -340,7 +341,8 @@ static bool scan_all(struct store_redis *sr, const char *prefix, const char *nam
             if (!one_page && met_before(seen, field, field_len, &failed))
                 continue;
             if (failed) {
-                store_set_error(&sr->base, "out of memory while reading %s%s", prefix, name);
+                store_set_error(&sr->base, "out of memory while reading %s%s", prefix,
+                                name);
                 return false;
             }
             if (!each(context, field, field_len, value, value_len))
@@ -366,307 +368,6 @@ bool sr_each_field(struct store_redis *sr, const char *prefix, const char *name,
     bool ok = scan_all(sr, prefix, name, seen, each, context);
     table_free(seen);
     return ok;
-}
-
-/* ---- lookups ----------------------------------------------------------- */
-
-/* The managed routes of a message, those of one domain side by side. */
-struct lookup_plan {
-    struct route **routes;
-    size_t n;
-};
-
-static int by_domain(const void *a, const void *b)
-{
-    const struct route *left = *(struct route *const *)a, *right = *(struct route *const *)b;
-    uintptr_t l = (uintptr_t)left->domain, r = (uintptr_t)right->domain;
-    return (l > r) - (l < r);
-}
-
-static bool plan_make(struct lookup_plan *plan, struct route *const routes[], size_t n)
-{
-    plan->n = 0;
-    plan->routes = calloc(n, sizeof(struct route *));
-    if (!plan->routes)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (routes[i]->domain)
-            plan->routes[plan->n++] = routes[i];
-    qsort(plan->routes, plan->n, sizeof(struct route *), by_domain);
-    return true;
-}
-
-/* One past the last route of the domain at i. */
-static size_t plan_end(const struct lookup_plan *plan, size_t i)
-{
-    size_t end = i;
-    while (end < plan->n && plan->routes[end]->domain == plan->routes[i]->domain)
-        end++;
-    return end;
-}
-
-static void ask_domain(struct store_redis *sr, const struct lookup_plan *plan, size_t from,
-                       size_t end)
-{
-    SR_WORDS(sr, "HMGET");
-    redis_arg_key(&sr->args, STORE_HOME_OF, plan->routes[from]->domain->name);
-    redis_arg_text(&sr->args, "");
-    for (size_t i = from; i < end; i++) {
-        const struct route *route = plan->routes[i];
-        if (route->overlong)
-            continue;
-        redis_arg_text(&sr->args, route->addr.local);
-        if (route->base[0])
-            redis_arg_text(&sr->args, route->base);
-    }
-    sr_queue(sr);
-}
-
-static struct route_value value_of(const struct resp *resp)
-{
-    struct route_value value;
-    value.text = resp_type(resp) == RESP_TEXT ? resp_text(resp, &value.len) : NULL;
-    if (!value.text)
-        value.len = 0;
-    return value;
-}
-
-static void take_domain(const struct lookup_plan *plan, size_t from, size_t end,
-                        const struct resp *reply)
-{
-    const struct route_value own = value_of(resp_at(reply, 0));
-    const struct route_value none = { 0 };
-    size_t at = 1;
-    for (size_t i = from; i < end; i++) {
-        struct route *route = plan->routes[i];
-        struct route_value exact = none, base = none;
-        if (!route->overlong) {
-            exact = value_of(resp_at(reply, at++));
-            if (route->base[0])
-                base = value_of(resp_at(reply, at++));
-        }
-        route_set_values(route, &own, &exact, &base);
-    }
-}
-
-static bool ask_all(struct store_redis *sr, const struct lookup_plan *plan,
-                    const struct position *head)
-{
-    redis_begin(sr->redis, sr->conf->lookup_timeout);
-    sr_ask_history(sr, head);
-    for (size_t i = 0, end; i < plan->n; i = end) {
-        end = plan_end(plan, i);
-        ask_domain(sr, plan, i, end);
-    }
-    if (redis_run(sr->redis) == REDIS_DONE)
-        return true;
-    sr->down_until = redis_clock_ms() + BREAKER_MS;
-    store_set_error(&sr->base, "%s", redis_error(sr->redis));
-    return false;
-}
-
-static bool lookup_planned(struct store_redis *sr, const struct lookup_plan *plan)
-{
-    struct position head;
-    if (!sr_head(sr, &head) || !ask_all(sr, plan, &head) || !check_all(sr) ||
-        !sr_history(sr, redis_reply(sr->redis, 0), &head, NULL))
-        return false;
-    size_t reply = 1;
-    for (size_t i = 0, end; i < plan->n; i = end) {
-        end = plan_end(plan, i);
-        take_domain(plan, i, end, redis_reply(sr->redis, reply++));
-    }
-    return true;
-}
-
-static void sr_lookup(struct store *store, struct route *const routes[], size_t n)
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    store_routes_set(routes, n, LOOKUP_FAILED);
-    if (redis_clock_ms() < sr->down_until)
-        return; /* store_error() still says why */
-    struct lookup_plan plan;
-    if (!plan_make(&plan, routes, n)) {
-        store_set_error(store, "out of memory for a lookup of %zu recipients", n);
-        return;
-    }
-    if (!lookup_planned(sr, &plan))
-        store_routes_set(routes, n, LOOKUP_FAILED);
-    for (size_t i = 0; i < plan.n; i++) {
-        const struct route *route = plan.routes[i];
-        if (route->lookup == LOOKUP_ABSENT)
-            set_refusal(sr, "UNREGISTERED", route->domain->name, "");
-    }
-    free(plan.routes);
-}
-
-/* ---- single facts ------------------------------------------------------ */
-
-static enum lookup sr_position(struct store *store, struct position *out)
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    *out = (struct position){ 0 };
-    redis_begin(sr->redis, command_timeout(sr));
-    SR_WORDS(sr, "HMGET", STORE_CHAIN, "epoch", "id");
-    sr_queue(sr);
-    if (!sr_read(sr))
-        return LOOKUP_FAILED;
-    const struct resp *reply = redis_reply(sr->redis, 0);
-    size_t len;
-    const char *id = resp_text(resp_at(reply, 1), &len);
-    if (resp_type(resp_at(reply, 0)) == RESP_NIL) {
-        set_refusal(sr, "EMPTY", "0", "");
-        return LOOKUP_ABSENT;
-    }
-    if (!resp_number(resp_at(reply, 0), &out->epoch) || !id || len != EVENT_ID_LEN) {
-        store_set_error(store, "%s in Redis is damaged: run \"sluice recover\"", STORE_CHAIN);
-        return LOOKUP_FAILED;
-    }
-    memcpy(out->id, id, EVENT_ID_LEN + 1);
-    return LOOKUP_FOUND;
-}
-
-static enum lookup sr_secret(struct store *store, unsigned char out[STORE_SECRET_LEN])
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    redis_begin(sr->redis, command_timeout(sr));
-    SR_WORDS(sr, "GET", STORE_SECRET);
-    sr_queue(sr);
-    if (!sr_read(sr))
-        return LOOKUP_FAILED;
-    size_t len;
-    const char *secret = resp_text(redis_reply(sr->redis, 0), &len);
-    if (!secret) {
-        set_refusal(sr, "EMPTY", "0", "");
-        return LOOKUP_ABSENT;
-    }
-    if (len != STORE_SECRET_LEN) {
-        store_set_error(store, "%s in Redis has %zu bytes, not %d: delete it and run "
-                               "\"sluice init\"",
-                        STORE_SECRET, len, STORE_SECRET_LEN);
-        return LOOKUP_FAILED;
-    }
-    memcpy(out, secret, STORE_SECRET_LEN);
-    return LOOKUP_FOUND;
-}
-
-static int64_t sr_time_ms(struct store *store)
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    redis_begin(sr->redis, command_timeout(sr));
-    SR_WORDS(sr, "TIME");
-    sr_queue(sr);
-    if (!sr_read(sr))
-        return 0;
-    uint64_t seconds, micros;
-    const struct resp *reply = redis_reply(sr->redis, 0);
-    if (!resp_number(resp_at(reply, 0), &seconds) || !resp_number(resp_at(reply, 1), &micros)) {
-        store_set_error(store, "Redis answers TIME with no time");
-        return 0;
-    }
-    return (int64_t)(seconds * 1000 + micros / 1000);
-}
-
-static bool decode_home(struct store_redis *sr, const char *local, const char *domain,
-                        const char *text, size_t len, struct home *out)
-{
-    if (text && home_decode(text, len, out)) {
-        out->listed = true;
-        return true;
-    }
-    char name[ADDR_TEXT_MAX + 1];
-    addr_format(local, domain, name);
-    set_refusal(sr, "BAD", name, "");
-    return false;
-}
-
-static enum lookup sr_totals(struct store *store, const char *domain,
-                             struct store_totals *out)
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    *out = (struct store_totals){ 0 };
-    struct position head;
-    if (!sr_head(sr, &head))
-        return LOOKUP_FAILED;
-    redis_begin(sr->redis, command_timeout(sr));
-    sr_ask_history(sr, &head);
-    SR_WORDS(sr, "HGET");
-    redis_arg_key(&sr->args, STORE_HOME_OF, domain);
-    redis_arg_text(&sr->args, "");
-    sr_queue(sr);
-    SR_WORDS(sr, "HMGET");
-    redis_arg_key(&sr->args, STORE_TOTALS_OF, domain);
-    for (const char *letter = "olrn"; *letter; letter++)
-        redis_arg(&sr->args, letter, 1);
-    sr_queue(sr);
-    if (!sr_read(sr) || !sr_history(sr, redis_reply(sr->redis, 0), &head, NULL))
-        return LOOKUP_FAILED;
-    size_t len;
-    const char *own = resp_text(redis_reply(sr->redis, 1), &len);
-    if (!own) {
-        set_refusal(sr, "UNREGISTERED", domain, "");
-        return LOOKUP_ABSENT;
-    }
-    const struct resp *counts = redis_reply(sr->redis, 2);
-    uint64_t *const to[] = { &out->old, &out->locked, &out->rolling_back, &out->new };
-    for (size_t i = 0; i < 4; i++)
-        if (!resp_number(resp_at(counts, i), to[i]))
-            *to[i] = 0;
-    return decode_home(sr, "", domain, own, len, &out->own) ? LOOKUP_FOUND : LOOKUP_FAILED;
-}
-
-/* ---- every home -------------------------------------------------------- */
-
-struct each_home {
-    struct store_redis *sr;
-    const char *domain;
-    store_home_fn *each;
-    void *context;
-    bool own_seen;
-    bool failed;
-};
-
-static bool home_field(void *context, const char *field, size_t field_len,
-                       const char *value, size_t value_len)
-{
-    struct each_home *walk = context;
-    struct home home;
-    if (field_len == 0)
-        walk->own_seen = true;
-    if (field_len > ADDR_LOCAL_MAX || strlen(field) != field_len) {
-        set_refusal(walk->sr, "BAD", walk->domain, "");
-        walk->failed = true;
-        return false;
-    }
-    if (!decode_home(walk->sr, field, walk->domain, value, value_len, &home)) {
-        walk->failed = true;
-        return false;
-    }
-    return walk->each(walk->context, field, &home);
-}
-
-static bool history_now(struct store_redis *sr)
-{
-    struct position head;
-    if (!sr_head(sr, &head))
-        return false;
-    redis_begin(sr->redis, command_timeout(sr));
-    sr_ask_history(sr, &head);
-    return sr_read(sr) && sr_history(sr, redis_reply(sr->redis, 0), &head, NULL);
-}
-
-static bool sr_each_home(struct store *store, const char *domain, store_home_fn *each,
-                         void *context)
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    struct store_totals totals;
-    if (sr_totals(store, domain, &totals) != LOOKUP_FOUND)
-        return false;
-    struct each_home walk = { .sr = sr, .domain = domain, .each = each, .context = context };
-    /* Again at the end: a Redis that lost its data in between has shown us
-     * only a part of it. */
-    return sr_each_field(sr, STORE_HOME_OF, domain, home_field, &walk) && !walk.failed &&
-           history_now(sr);
 }
 
 /* ---- the handle -------------------------------------------------------- */

@@ -21,9 +21,6 @@ enum sr_script {
     SCRIPT_COUNT,
 };
 
-/* Chunks of store_change_begin() that may be under way at once. */
-#define SR_PIPELINE 16
-
 struct store_redis {
     struct store base;
     struct conf *conf;
@@ -33,7 +30,7 @@ struct store_redis {
     struct redis_script scripts[SCRIPT_COUNT];
     int64_t down_until; /* monotonic ms: the lookups' circuit breaker */
     /* Chunks begun and not finished, oldest first. */
-    enum sr_chunk { CHUNK_SENT, CHUNK_REFUSED, CHUNK_LOST } chunks[SR_PIPELINE];
+    enum sr_chunk { CHUNK_SENT, CHUNK_REFUSED, CHUNK_LOST } chunks[STORE_CHANGES_MAX];
     size_t under_way;
 };
 
@@ -54,6 +51,7 @@ void sr_ask_history(struct store_redis *sr, const struct position *head);
  * epoch (may be NULL) is Redis' own; floor too. */
 struct sr_history {
     uint64_t epoch, floor;
+    bool behind; /* head is older than the ids that are kept: cannot compare */
 };
 bool sr_history(struct store_redis *sr, const struct resp *reply,
                 const struct position *head, struct sr_history *out);
@@ -70,6 +68,11 @@ enum commit sr_write(struct store_redis *sr);
 enum commit sr_write_failed(struct store_redis *sr, enum redis_result result);
 /* Whether the reply is not an error; sets the error from one. */
 bool sr_check(struct store_redis *sr, const struct resp *reply);
+bool sr_check_all(struct store_redis *sr); /* all replies that there are */
+/* Sets the error for a refusal by a script or a failed comparison: its code,
+ * and two texts that came with it. */
+void sr_set_refusal(struct store_redis *sr, const char *code, const char *one,
+                    const char *two);
 
 /* Starts args with what every script on the history takes: the journal's head
  * and a new event id. false: the error is set. */
@@ -93,6 +96,15 @@ bool sr_each_field(struct store_redis *sr, const char *prefix, const char *name,
                    sr_field_fn *each, void *context);
 
 /* ---- entries of the table, by file ------------------------------------ */
+
+/* store_redis_read.c */
+void sr_lookup(struct store *store, struct route *const routes[], size_t n);
+enum lookup sr_position(struct store *store, struct position *out);
+enum lookup sr_secret(struct store *store, unsigned char out[STORE_SECRET_LEN]);
+int64_t sr_time_ms(struct store *store);
+enum lookup sr_totals(struct store *store, const char *domain, struct store_totals *out);
+bool sr_each_home(struct store *store, const char *domain, store_home_fn *each,
+                  void *context);
 
 /* store_redis_change.c */
 bool sr_change_begin(struct store *store, const struct change *change);

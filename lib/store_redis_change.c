@@ -4,7 +4,7 @@
  * fences, and writes records, totals, the next epoch and the event, or nothing.
  *
  * Limits: EVENT_ITEMS_MAX items per chunk, SCAN_COUNT mailboxes per step of a
- * whole domain (about 3 ms of Redis' time), SR_PIPELINE chunks under way.
+ * whole domain (about 3 ms of Redis' time), STORE_CHANGES_MAX chunks under way.
  */
 #include "config.h"
 
@@ -132,8 +132,11 @@ static enum sr_chunk begin_chunk(struct store_redis *sr, const struct change *ch
 bool sr_change_begin(struct store *store, const struct change *change)
 {
     struct store_redis *sr = (struct store_redis *)store;
-    if (sr->under_way == SR_PIPELINE)
-        abort(); /* a caller that never finishes what it begins */
+    if (sr->under_way == STORE_CHANGES_MAX) {
+        store_set_error(store, "more than %d changes are under way: nothing was written",
+                        STORE_CHANGES_MAX);
+        return false;
+    }
     if (change->count == 0) {
         sr->chunks[sr->under_way++] = CHUNK_SENT; /* answered without Redis */
         return true;
@@ -174,7 +177,8 @@ static bool take_lines(const struct change *change, const char *text, size_t len
 {
     const char *end = text + len;
     for (size_t i = 0; i < change->count; i++) {
-        const char *line_end = text < end ? memchr(text, '\n', (size_t)(end - text)) : NULL;
+        const char *line_end =
+            text < end ? memchr(text, '\n', (size_t)(end - text)) : NULL;
         if (!line_end)
             line_end = end;
         if (text >= line_end || !take_status(*text, &result->status[i]) ||
@@ -206,8 +210,9 @@ static enum commit run_again(struct store_redis *sr, const struct change *change
 {
     sr->scripts[SCRIPT_CHANGE].sha[0] = '\0';
     if (sr->under_way > 0) {
-        store_set_error(&sr->base, "Redis was told to forget all scripts; nothing was written, "
-                                   "try again");
+        store_set_error(&sr->base,
+                        "Redis was told to forget all scripts; nothing was written, "
+                        "try again");
         return COMMIT_UNCERTAIN;
     }
     const struct resp *reply;
@@ -314,10 +319,11 @@ static void add_step(struct change_all *all, const struct step *step, bool first
         all->epoch = step->reached;
 }
 
-/* One pass: the mailboxes, then the own record. refused counts those that stay
- * in a state from which the transition starts. */
-static enum commit run_pass(struct store_redis *sr, struct change_all *all, bool first_pass,
-                            uint64_t *left)
+/* One pass: the mailboxes, then the own record. *left is the number of those
+ * that are still in a state from which the transition starts, and were not
+ * refused for their fence: a pass too early. */
+static enum commit run_pass(struct store_redis *sr, struct change_all *all,
+                            bool first_pass, uint64_t *left)
 {
     struct step step = { .cursor = "0" };
     uint64_t unfenced = 0;
@@ -383,6 +389,8 @@ enum lookup sr_domains(struct store *store, char ***out)
         return LOOKUP_FAILED;
     const struct resp *names = redis_reply(sr->redis, 0);
     size_t n = resp_count(names);
+    if (n == 0)
+        return LOOKUP_ABSENT;
     char **list = calloc(n + 1, sizeof(*list));
     for (size_t i = 0; list && i < n; i++) {
         const char *name = resp_text(resp_at(names, i), NULL);
@@ -397,5 +405,5 @@ enum lookup sr_domains(struct store *store, char ***out)
         return LOOKUP_FAILED;
     }
     *out = list;
-    return n > 0 ? LOOKUP_FOUND : LOOKUP_ABSENT;
+    return LOOKUP_FOUND;
 }

@@ -133,7 +133,9 @@ enum lookup sr_hosts(struct store *store, struct host **out, size_t *n)
         return LOOKUP_FAILED;
     const struct resp *all = redis_reply(sr->redis, 0);
     size_t count = resp_count(all) / 2;
-    struct host *list = calloc(count + 1, sizeof(*list));
+    if (count == 0)
+        return LOOKUP_ABSENT;
+    struct host *list = calloc(count, sizeof(*list));
     if (!list) {
         store_set_error(store, "out of memory for %zu hosts", count);
         return LOOKUP_FAILED;
@@ -142,8 +144,9 @@ enum lookup sr_hosts(struct store *store, struct host **out, size_t *n)
         const char *name = resp_text(resp_at(all, 2 * i), NULL);
         const char *record = resp_text(resp_at(all, 2 * i + 1), NULL);
         if (!name || !record || !host_decode(name, record, &list[i])) {
-            store_set_error(store, "the record of host %.64s in Redis is damaged: \"sluice "
-                                   "status\" names it, its sluice-policyd writes it again",
+            store_set_error(store,
+                            "the record of host %.64s in Redis is damaged: \"sluice "
+                            "status\" names it, its sluice-policyd writes it again",
                             name ? name : "?");
             free(list);
             return LOOKUP_FAILED;
@@ -151,7 +154,7 @@ enum lookup sr_hosts(struct store *store, struct host **out, size_t *n)
     }
     *out = list;
     *n = count;
-    return count > 0 ? LOOKUP_FOUND : LOOKUP_ABSENT;
+    return LOOKUP_FOUND;
 }
 
 /* ---- events ------------------------------------------------------------ */
@@ -167,7 +170,8 @@ static const char *field_of(const struct resp *fields, const char *name, size_t 
 }
 
 /* Copies a text of known size; false when it is missing or too long. */
-static bool copy_field(const struct resp *fields, const char *name, char *out, size_t size)
+static bool copy_field(const struct resp *fields, const char *name, char *out,
+                       size_t size)
 {
     size_t len;
     const char *text = field_of(fields, name, &len);
@@ -197,15 +201,16 @@ static bool event_decode(const struct resp *entry, struct event *out)
     return out->body && out->at.epoch > 0 && event_op_parse(op, &out->op);
 }
 
-static bool read_entries(struct store_redis *sr, const struct position *after, int wait_ms,
-                         int max, struct sr_history *history)
+static bool read_entries(struct store_redis *sr, const struct position *after,
+                         int wait_ms, int max, struct sr_history *history)
 {
     char from[32];
     snprintf(from, sizeof(from), "%" PRIu64 "-0", after->epoch);
     redis_begin(sr->redis, sr->conf->command_timeout + wait_ms);
     sr_ask_history(sr, after);
     SR_WORDS(sr, "XREAD", "COUNT");
-    redis_arg_number(&sr->args, (uint64_t)(max < EVENTS_PER_READ ? max : EVENTS_PER_READ));
+    redis_arg_number(&sr->args,
+                     (uint64_t)(max < EVENTS_PER_READ ? max : EVENTS_PER_READ));
     if (wait_ms > 0) { /* BLOCK 0 would be for ever */
         redis_arg_text(&sr->args, "BLOCK");
         redis_arg_number(&sr->args, (uint64_t)wait_ms);
@@ -238,17 +243,19 @@ enum lookup sr_events(struct store *store, const struct position *after, int wai
     for (size_t i = 0; i < resp_count(entries); i++) {
         struct event event;
         if (!event_decode(resp_at(entries, i), &event)) {
-            store_set_error(store, "%s in Redis is damaged after change %" PRIu64
-                                   ": run \"sluice recover\"",
+            store_set_error(store,
+                            "%s in Redis is damaged after change %" PRIu64
+                            ": run \"sluice recover\"",
                             STORE_EVENTS, last.epoch);
             return LOOKUP_FAILED;
         }
         if (event.at.epoch > last.epoch + 1)
             return LOOKUP_ABSENT;
         if (strcmp(event.prev, last.id) != 0) {
-            store_set_error(store, "change %" PRIu64 " in Redis does not follow this host's "
-                                   "change %" PRIu64 ": Redis was rolled back and written "
-                                   "again; run \"sluice recover\"",
+            store_set_error(store,
+                            "change %" PRIu64 " in Redis does not follow this host's "
+                            "change %" PRIu64 ": Redis was rolled back and written "
+                            "again; run \"sluice recover\"",
                             event.at.epoch, last.epoch);
             return LOOKUP_FAILED;
         }

@@ -56,7 +56,8 @@ enum commit sr_held_put(struct store *store, const char *host, const struct held
     if (!sender || !text) {
         free(sender);
         free(text);
-        store_set_error(store, "out of memory for the record of message %s", held->queue_id);
+        store_set_error(store, "out of memory for the record of message %s",
+                        held->queue_id);
         return COMMIT_UNCERTAIN;
     }
     one_line(sender);
@@ -96,7 +97,8 @@ struct each_held {
 };
 
 /* Cuts value (a copy) into the parts of held. */
-static bool held_decode(const char *queue_id, size_t id_len, char *value, struct held *out)
+static bool held_decode(const char *queue_id, size_t id_len, char *value,
+                        struct held *out)
 {
     char kind;
     char *sender = strchr(value, '\n');
@@ -121,12 +123,13 @@ static bool held_field(void *context, const char *field, size_t field_len,
     char *copy = strdup(value);
     struct held held;
     if (!copy || !held_decode(field, field_len, copy, &held)) {
-        store_set_error(&walk->sr->base,
-                        copy ? "the record of held message %s on %s is damaged: release it "
-                               "with postsuper there, and remove the record with redis-cli "
-                               "hdel"
-                             : "out of memory for the record of message %s on %s",
-                        field, walk->host);
+        store_set_error(
+            &walk->sr->base,
+            copy ? "the record of held message %s on %s is damaged: release it "
+                   "with postsuper there, and remove the record with redis-cli "
+                   "hdel"
+                 : "out of memory for the record of message %s on %s",
+            field, walk->host);
         free(copy);
         walk->failed = true;
         return false;
@@ -136,7 +139,8 @@ static bool held_field(void *context, const char *field, size_t field_len,
     return more;
 }
 
-bool sr_each_held(struct store *store, const char *host, store_held_fn *each, void *context)
+bool sr_each_held(struct store *store, const char *host, store_held_fn *each,
+                  void *context)
 {
     struct store_redis *sr = (struct store_redis *)store;
     struct each_held walk = { .sr = sr, .host = host, .each = each, .context = context };
@@ -162,7 +166,8 @@ void sr_count_floaters(struct store *store, struct route *const routes[], size_t
     for (size_t i = 0; i < n; i++) {
         if (!store_is_floater(routes[i]))
             continue;
-        if (!any && redis_script_load(sr->redis, &sr->scripts[SCRIPT_FLOATERS]) != REDIS_DONE)
+        if (!any &&
+            redis_script_load(sr->redis, &sr->scripts[SCRIPT_FLOATERS]) != REDIS_DONE)
             return;
         any = true;
         redis_args_reset(&sr->args);
@@ -191,10 +196,13 @@ void sr_note_arrivals(struct store *store, struct route *const routes[], size_t 
         const char *mailbox = mailbox_of(routes[i]);
         SR_WORDS(sr, "XADD");
         redis_arg_key(&sr->args, STORE_ARRIVALS_OF, routes[i]->domain->name);
-        const char *const words[] = { "MAXLEN", "~", ARRIVALS_MAX, "*", "local",
-                                      mailbox[0] ? mailbox : routes[i]->addr.local, "host",
-                                      host, "queue_id", queue_id, "message_id", message_id,
-                                      "time" };
+        const char *const words[] = {
+            "MAXLEN", "~",          ARRIVALS_MAX,
+            "*",      "local",      mailbox[0] ? mailbox : routes[i]->addr.local,
+            "host",   host,         "queue_id",
+            queue_id, "message_id", message_id,
+            "time"
+        };
         for (size_t w = 0; w < sizeof(words) / sizeof(words[0]); w++)
             redis_arg_text(&sr->args, words[w]);
         redis_arg_number(&sr->args, (uint64_t)now);
@@ -288,7 +296,8 @@ bool sr_each_arrival(struct store *store, const char *domain, int64_t since,
                 return true;
         }
         if (n < ARRIVALS_A_PAGE ||
-            !next_id(resp_text(resp_at(resp_at(page, n - 1), 0), NULL), from, sizeof(from)))
+            !next_id(resp_text(resp_at(resp_at(page, n - 1), 0), NULL), from,
+                     sizeof(from)))
             return true;
     }
 }
@@ -317,14 +326,16 @@ enum commit sr_lease_take(struct store *store, const char *name, const char *hol
         return commit;
     const char *who = resp_text(resp_at(reply, 1), NULL);
     snprintf(other, other_size, "%s", who ? who : "somebody"); /* a name may be cut */
-    store_set_error(store, "%s is already being done by %s", name, who ? who : "somebody");
+    store_set_error(store, "%s is already being done by %s", name,
+                    who ? who : "somebody");
     return COMMIT_REFUSED;
 }
 
 void sr_lease_drop(struct store *store, const char *name, const char *holder)
 {
     const struct resp *reply;
-    (void)run_lease((struct store_redis *)store, name, holder, 0, &reply); /* it expires */
+    (void)run_lease((struct store_redis *)store, name, holder, 0,
+                    &reply); /* it expires */
 }
 
 /* ---- whether it stays -------------------------------------------------- */
@@ -377,7 +388,9 @@ static bool ask_durable(struct store_redis *sr, struct durable *out)
         info_value(resp_text(redis_reply(sr->redis, 2), NULL), "aof_enabled", enabled,
                    sizeof(enabled));
         snprintf(out->aof, sizeof(out->aof), "%s",
-                 enabled[0] == '1' ? "yes" : enabled[0] == '0' ? "no" : "");
+                 enabled[0] == '1'   ? "yes"
+                 : enabled[0] == '0' ? "no"
+                                     : "");
     }
     if (!out->policy[0])
         info_value(resp_text(redis_reply(sr->redis, 3), NULL), "maxmemory_policy",
@@ -392,21 +405,24 @@ enum commit sr_durable(struct store *store)
     if (!ask_durable(sr, &durable))
         return COMMIT_UNCERTAIN;
     if (!durable.aof[0] || !durable.policy[0]) {
-        store_set_error(store, "Redis tells neither by CONFIG GET nor by INFO whether it keeps "
-                               "its data: allow one of them to redis-user (~sluice:* +info)");
+        store_set_error(store,
+                        "Redis tells neither by CONFIG GET nor by INFO whether it keeps "
+                        "its data: allow one of them to redis-user (~sluice:* +info)");
         return COMMIT_UNCERTAIN;
     }
     if (strcmp(durable.aof, "yes") != 0) {
-        store_set_error(store, "Redis would forget locks at a restart (appendonly no): put "
-                               "\"appendonly yes\" into redis.conf and run \"redis-cli config "
-                               "set appendonly yes\"");
+        store_set_error(store,
+                        "Redis would forget locks at a restart (appendonly no): put "
+                        "\"appendonly yes\" into redis.conf and run \"redis-cli config "
+                        "set appendonly yes\"");
         return COMMIT_REFUSED;
     }
     if (strcmp(durable.policy, "noeviction") != 0) {
-        store_set_error(store, "Redis may throw locks away when memory is short "
-                               "(maxmemory-policy %s): put \"maxmemory-policy noeviction\" "
-                               "into redis.conf and run \"redis-cli config set "
-                               "maxmemory-policy noeviction\"",
+        store_set_error(store,
+                        "Redis may throw locks away when memory is short "
+                        "(maxmemory-policy %s): put \"maxmemory-policy noeviction\" "
+                        "into redis.conf and run \"redis-cli config set "
+                        "maxmemory-policy noeviction\"",
                         durable.policy);
         return COMMIT_REFUSED;
     }

@@ -56,7 +56,7 @@ struct recovery {
     size_t domain_count;
     struct table *hosts; /* name -> side */
     uint64_t mailboxes;
-    size_t ids_queued; /* pairs in args */
+    size_t ids_queued;  /* pairs in args */
     enum commit commit; /* of the step that stopped a walk */
 };
 
@@ -90,7 +90,8 @@ static bool out_of_memory(struct recovery *run)
 static bool damaged(struct recovery *run, const struct event *event)
 {
     store_set_error(&run->sr->base,
-                    "%s: change %" PRIu64 " is damaged or does not follow the one before: "
+                    "%s: change %" PRIu64
+                    " is damaged or does not follow the one before: "
                     "recover on another host",
                     run->path, event->at.epoch);
     return false;
@@ -139,7 +140,8 @@ static bool follows(const struct recovery *run, const struct event *event)
 {
     if (event->op == EVENT_BASE || run->first == 0)
         return true;
-    return event->at.epoch == run->last.epoch + 1 && strcmp(event->prev, run->last.id) == 0;
+    return event->at.epoch == run->last.epoch + 1 &&
+           strcmp(event->prev, run->last.id) == 0;
 }
 
 static bool replay(void *context, const struct event *event)
@@ -203,15 +205,17 @@ static enum commit may_replace(struct recovery *run, bool force)
         return COMMIT_UNCERTAIN;
     if (sr_history(sr, redis_reply(sr->redis, 0), &run->last, NULL))
         store_set_error(&sr->base,
-                        "Redis is ahead of %s (at change %" PRIu64 ", the journal at %" PRIu64
+                        "Redis is ahead of %s (at change %" PRIu64
+                        ", the journal at %" PRIu64
                         ") and has the same history: there is nothing to recover",
                         run->path, run->stored.epoch, run->last.epoch);
     else
-        store_set_error(&sr->base,
-                        "Redis holds changes that %s does not (it is at change %" PRIu64
-                        ", the journal has %" PRIu64 " to %" PRIu64 "): recover on the host "
-                        "whose journal reaches furthest; --force drops Redis' own changes",
-                        run->path, run->stored.epoch, run->first, run->last.epoch);
+        store_set_error(
+            &sr->base,
+            "Redis holds changes that %s does not (it is at change %" PRIu64
+            ", the journal has %" PRIu64 " to %" PRIu64 "): recover on the host "
+            "whose journal reaches furthest; --force drops Redis' own changes",
+            run->path, run->stored.epoch, run->first, run->last.epoch);
     return COMMIT_REFUSED;
 }
 
@@ -229,8 +233,9 @@ static enum commit run_step(struct recovery *run)
     const struct resp *reply;
     enum commit commit = sr_script(run->sr, SCRIPT_RECOVER, &reply);
     if (commit == COMMIT_REFUSED)
-        store_set_error(&run->sr->base,
-                        "another \"sluice recover\" began after this one and goes on alone");
+        store_set_error(
+            &run->sr->base,
+            "another \"sluice recover\" began after this one and goes on alone");
     return commit;
 }
 

@@ -66,7 +66,8 @@ void table_free(struct table *table)
 }
 
 /* Where the key is, or where it would go. */
-static size_t slot_of(const struct table *table, uint64_t hash, const char *key, size_t len)
+static size_t slot_of(const struct table *table, uint64_t hash, const char *key,
+                      size_t len)
 {
     size_t mask = table->slot_count - 1;
     for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
@@ -122,7 +123,8 @@ bool table_put(struct table *table, const char *key, size_t key_len, const char 
     return true;
 }
 
-const char *table_get(const struct table *table, const char *key, size_t key_len, size_t *len)
+const char *table_get(const struct table *table, const char *key, size_t key_len,
+                      size_t *len)
 {
     size_t at = slot_of(table, hash_of(table, key, key_len), key, key_len);
     const struct entry *entry = table->slots[at];
@@ -156,8 +158,8 @@ size_t table_count(const struct table *table)
     return table->count;
 }
 
-bool table_next(const struct table *table, size_t *cursor, const char **key, size_t *key_len,
-                const char **value, size_t *value_len)
+bool table_next(const struct table *table, size_t *cursor, const char **key,
+                size_t *key_len, const char **value, size_t *value_len)
 {
     while (*cursor < table->slot_count) {
         const struct entry *entry = table->slots[(*cursor)++];

@@ -72,7 +72,7 @@ struct conn {
     size_t rest_len;
     size_t sent; /* of the first answer */
     int fd;
-    unsigned tick; /* of the last progress */
+    unsigned tick;  /* of the last progress */
     unsigned count; /* of requests */
     short interest; /* EV_READ, EV_WRITE */
     bool is_dirty;
@@ -173,8 +173,8 @@ const struct service service_policy = { policy_take, policy_reply };
 static void map_set(struct request *request, const char *reply)
 {
     /* ANSWER_MAX has room for the frame around the longest reply. */
-    request->answer_len = netstring_format(request->answer, sizeof(request->answer),
-                                           reply, strlen(reply));
+    request->answer_len =
+        netstring_format(request->answer, sizeof(request->answer), reply, strlen(reply));
 }
 
 static enum taken map_take(struct conn *conn, const char *buf, size_t len,
@@ -432,9 +432,9 @@ static bool send_answers(struct conn *conn)
     size_t total = 0;
     for (int i = 0; i < n; i++)
         total += parts[i].iov_len;
-    ssize_t sent = n == 1 ? send(conn->fd, parts[0].iov_base, total,
-                                 MSG_NOSIGNAL | MSG_DONTWAIT)
-                          : sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent =
+        n == 1 ? send(conn->fd, parts[0].iov_base, total, MSG_NOSIGNAL | MSG_DONTWAIT)
+               : sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         return false;
     note_sent(conn, sent < 0 ? 0 : (size_t)sent);

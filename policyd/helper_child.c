@@ -390,36 +390,40 @@ static bool process(const char *pid, long *parent, unsigned long long *started,
            state != 'Z';
 }
 
-/* The running master(8) of this instance; 0: there is none. */
-static long master_pid(const struct child *child)
+/* The number in pid/master.pid. 0: no such file; -1: it cannot be read. */
+static long master_number(const struct child *child)
 {
-    char path[PATH_MAX + 64], text[32] = "", name[17], cwd[PATH_MAX];
-    long parent;
-    unsigned long long started;
+    char path[PATH_MAX + 64], text[256] = "";
     snprintf(path, sizeof(path), "%s/pid/master.pid", child->queue_directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return 0;
+        return errno == ENOENT ? 0 : -1;
     ssize_t len = read(fd, text, sizeof(text) - 1);
     close(fd);
-    long pid = len > 0 ? strtol(text, NULL, 10) : 0;
-    if (pid <= 1)
+    char *end;
+    long pid = len > 0 ? strtol(text, &end, 10) : -1;
+    return pid > 1 ? pid : -1;
+}
+
+/* The running master(8) of this instance; 0: there is none; -1: cannot tell.
+ * The file outlives its process, and the number may be reused. */
+static long master_pid(const struct child *child)
+{
+    char number[32], link[64], name[17], cwd[PATH_MAX], queue[PATH_MAX];
+    long parent, pid = master_number(child);
+    unsigned long long started;
+    if (pid <= 0)
+        return pid;
+    snprintf(number, sizeof(number), "%ld", pid);
+    if (!process(number, &parent, &started, name) || strcmp(name, "master") != 0)
         return 0;
-    /* The file outlives its process, and the number may be reused. */
-    snprintf(text, sizeof(text), "%ld", pid);
-    if (!process(text, &parent, &started, name) || strcmp(name, "master") != 0)
-        return 0;
-    snprintf(path, sizeof(path), "/proc/%ld/cwd", pid);
-    len = readlink(path, cwd, sizeof(cwd) - 1);
-    if (len > 0) {
-        cwd[len] = '\0';
-        char *real = realpath(child->queue_directory, NULL);
-        bool same = real && strcmp(cwd, real) == 0;
-        free(real);
-        if (!same)
-            return 0;
-    }
-    return pid;
+    /* Its current directory tells one instance from another. */
+    snprintf(link, sizeof(link), "/proc/%ld/cwd", pid);
+    ssize_t len = readlink(link, cwd, sizeof(cwd) - 1);
+    if (len < 0 || !realpath(child->queue_directory, queue))
+        return -1;
+    cwd[len] = '\0';
+    return strcmp(cwd, queue) == 0 ? pid : 0;
 }
 
 static bool do_daemons(struct child *child, const struct request *request)
@@ -428,6 +432,9 @@ static bool do_daemons(struct child *child, const struct request *request)
     if (!child->queue_directory[0])
         return refuse(child, "queue helper: queue_directory is not known yet");
     long master = master_pid(child), parent;
+    if (master < 0)
+        return refuse(child, "queue helper: cannot tell whether Postfix runs "
+                             "(pid/master.pid, /proc)");
     unsigned long long started;
     char name[17], line[128];
     DIR *dir = master ? opendir("/proc") : NULL;

@@ -200,7 +200,8 @@ static enum fence_answer check_host(struct keeper_ports *ports, const char *name
         return FENCE_NOT_YET;
     }
     why[0] = '\0';
-    if (!keeper_settings(ports, SETTINGS_MS) ||
+    /* What is asked must be what is there now. */
+    if (!keeper_settings(ports, 0) ||
         (ports->conf->fence == FENCE_WAIT &&
          !ports->queue->ops->unread(ports->queue, why, size))) {
         snprintf(why, size, "%s", queue_error(ports->queue));
@@ -242,6 +243,7 @@ static void take_old(void *context, uint64_t pid, uint64_t started, const char *
     static const char *const remembering[] = { "qmgr", "nqmgr", "oqmgr", "local" };
     struct keeper_ports *ports = context;
     bool wanted = false;
+    ports->running |= strcmp(name, "master") == 0;
     for (size_t i = 0; i < sizeof(remembering) / sizeof(remembering[0]); i++)
         wanted |= strcmp(name, remembering[i]) == 0;
     if (!wanted)
@@ -261,11 +263,17 @@ static enum fence_answer port_reload(void *context, char *why, size_t size)
 {
     struct keeper_ports *ports = context;
     ports->old_count = 0;
-    if (ports->queue->ops->daemons(ports->queue, take_old, ports) &&
-        /* Not running: it remembers nothing. */
-        (ports->old_count == 0 || ports->queue->ops->reload(ports->queue)))
-        return FENCE_YES;
-    snprintf(why, size, "%s", queue_error(ports->queue));
+    ports->running = false;
+    if (!ports->queue->ops->daemons(ports->queue, take_old, ports)) {
+        snprintf(why, size, "%s", queue_error(ports->queue));
+        return FENCE_FAILED;
+    }
+    bool reloaded = ports->queue->ops->reload(ports->queue);
+    if (reloaded == ports->running)
+        return FENCE_YES; /* not running: it remembers nothing */
+    snprintf(why, size, "%s",
+             reloaded ? "Postfix was reloaded, but its processes were not found"
+                      : queue_error(ports->queue));
     return FENCE_FAILED;
 }
 

@@ -99,7 +99,8 @@ static bool clear_path(const struct sockaddr_un *at, const char *key, char *erro
         return false;
     }
     if (!S_ISSOCK(found.st_mode)) {
-        fail(-1, error, size, "%s: %s is there and is not a socket: remove it", key, path);
+        fail(-1, error, size, "%s: %s is there and is not a socket: remove it", key,
+             path);
         return false;
     }
     if (is_listening(at)) {
@@ -158,15 +159,15 @@ static int tcp_socket(const struct conf_endpoint *at, const char *key, char *err
         port[0] = '\0';
     int error_code = getaddrinfo(at->host, port, &hints, &found);
     if (error_code != 0)
-        return fail(-1, error, size, "%s: %s: %s", key, at->text, gai_strerror(error_code));
+        return fail(-1, error, size, "%s: %s: %s", key, at->text,
+                    gai_strerror(error_code));
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;
-    bool good = fd >= 0 &&
-                setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
-                /* inherited by what is accepted */
-                setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
-                bind(fd, found->ai_addr, found->ai_addrlen) == 0 &&
-                listen(fd, SOMAXCONN) == 0;
+    bool good =
+        fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+        /* inherited by what is accepted */
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+        bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0;
     int saved = errno;
     freeaddrinfo(found);
     if (good)
@@ -190,7 +191,8 @@ static void pause_accepting(struct listener *l, const char *why)
     time_t now = time(NULL);
     if (!l->said || now - l->said >= SAY_EVERY) {
         l->said = now;
-        log_warnx("%zu connections, no more are accepted: %s", conns_count(l->conns), why);
+        log_warnx("%zu connections, no more are accepted: %s", conns_count(l->conns),
+                  why);
     }
     event_del(l->ready);
     event_add(l->resume, &delay);

@@ -14,7 +14,8 @@
  * lookups are failed by walking our own lists, never by hiredis' callbacks.
  *
  * The circuit: DOWN (waiting to try), PROBING (connect, AUTH, history), UP.
- * Only UP takes lookups. Back-off between probes: 100 ms, doubled up to 2 s.
+ * Only UP takes lookups. A circuit that was UP is probed at once; then the
+ * back-off between probes is 100 ms, doubled up to 2 s.
  *
  * Diagnostics: one line when the circuit opens and when it closes. A lost
  * history is an alarm, repeated once a minute, with one line a second at most
@@ -72,6 +73,7 @@ struct lookups {
     struct journal_reader *head;
 
     enum circuit circuit;
+    bool tried;               /* the first probe has ended */
     redisAsyncContext *redis; /* NULL when DOWN */
     struct event *timer;      /* DOWN: next probe; else: the time limit */
     int backoff;
@@ -127,6 +129,11 @@ uint64_t lookups_answered(const struct lookups *l)
 bool lookups_up(const struct lookups *l)
 {
     return l->circuit == UP;
+}
+
+bool lookups_tried(const struct lookups *l)
+{
+    return l->tried;
 }
 
 void lookup_handed(struct lookups *l, struct query *query)
@@ -253,14 +260,15 @@ static bool history_holds(struct lookups *l, const struct position *head,
     if (head->epoch == 0 ||
         (last >= head->epoch && has_text(id) && strcmp(id->str, head->id) == 0))
         return true;
-    const char *text = "has another history than this host's journal, run \"sluice recover\"";
+    const char *text =
+        "has another history than this host's journal, run \"sluice recover\"";
     if (last < head->epoch)
         text = "has rolled back its history, run \"sluice recover\"";
     else if (head->epoch < floor)
         text = "no longer keeps what this host's journal ends with, it takes a new base";
     snprintf(what, sizeof(what),
-             "Redis %s (it is at change %" PRIu64 ", the journal at %" PRIu64 ")", text, last,
-             head->epoch);
+             "Redis %s (it is at change %" PRIu64 ", the journal at %" PRIu64 ")", text,
+             last, head->epoch);
     complain_about_history(l, what);
     return false;
 }
@@ -361,8 +369,8 @@ static bool send_home(struct lookups *l, const struct query *query)
     memcpy(key + sizeof(prefix) - 1, route->addr.domain, domain_len);
 
     const char *argv[5] = { "HMGET", key, "", route->addr.local, route->base };
-    size_t lens[5] = { 5, sizeof(prefix) - 1 + domain_len, 0,
-                       strlen(route->addr.local), strlen(route->base) };
+    size_t lens[5] = { 5, sizeof(prefix) - 1 + domain_len, 0, strlen(route->addr.local),
+                       strlen(route->base) };
     int argc = route->overlong || lens[3] == 0 ? 3 : lens[4] == 0 ? 4 : 5;
     return redisAsyncCommandArgv(l->redis, on_home, NULL, argc, argv, lens) == REDIS_OK;
 }
@@ -405,7 +413,7 @@ static void on_flush(evutil_socket_t fd, short what, void *context)
     bool sent = send_chain(l, &batch->head, on_chain);
     struct query *query;
     STAILQ_FOREACH(query, &batch->queries, in_batch)
-        sent = sent && send_home(l, query);
+    sent = sent && send_home(l, query);
     if (!sent) {
         open_circuit(l, "no memory, or the connection is closing");
         return;
@@ -443,14 +451,21 @@ static void open_circuit(struct lookups *l, const char *reason)
                   l->conf->redis.text, reason);
     if (snprintf(l->reason, sizeof(l->reason), "%s", reason) < 0)
         l->reason[0] = '\0';
-    set_timer(l, l->backoff);
-    l->backoff = l->backoff * 2 > BACKOFF_MAX ? BACKOFF_MAX : l->backoff * 2;
+    l->tried = l->tried || !l->next_address || l->next_address >= l->addresses;
+    if (was_up) {
+        /* Perhaps only the connection is gone (Redis' own idle limit). */
+        set_timer(l, 1);
+    } else {
+        set_timer(l, l->backoff);
+        l->backoff = l->backoff * 2 > BACKOFF_MAX ? BACKOFF_MAX : l->backoff * 2;
+    }
     fail_all(l);
 }
 
 static void close_circuit(struct lookups *l)
 {
     l->circuit = UP;
+    l->tried = true;
     l->backoff = BACKOFF_FIRST;
     l->reason[0] = '\0';
     event_del(l->timer);
@@ -623,6 +638,12 @@ static void begin_probe(struct lookups *l)
     }
 }
 
+static bool is_late(const struct lookups *l)
+{
+    const struct batch *oldest = STAILQ_FIRST(&l->sent);
+    return oldest && now_ms() - oldest->sent >= l->conf->lookup_timeout;
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *context)
 {
     (void)fd, (void)what;
@@ -631,14 +652,20 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
         begin_probe(l);
         return;
     }
-    const struct batch *oldest = STAILQ_FIRST(&l->sent);
-    char reason[80];
-    snprintf(reason, sizeof(reason), "no answer within %d ms", l->conf->lookup_timeout);
-    if (l->circuit == PROBING ||
-        (oldest && now_ms() - oldest->sent >= l->conf->lookup_timeout))
+    /* This process may be what was late: then the answer is in the kernel.
+     * Reading may end the connection. */
+    if (l->circuit == UP && is_late(l))
+        redisAsyncHandleRead(l->redis);
+    if (l->circuit == DOWN)
+        return;
+    if (l->circuit == PROBING || is_late(l)) {
+        char reason[80];
+        snprintf(reason, sizeof(reason), "no answer within %d ms",
+                 l->conf->lookup_timeout);
         open_circuit(l, reason);
-    else
-        watch_oldest(l);
+        return;
+    }
+    watch_oldest(l);
 }
 
 /* ---- life ------------------------------------------------------------------ */

@@ -35,7 +35,7 @@ struct query {
     lookup_done *done;
     /* private */
     uint64_t number;
-    bool waiting; /* done() is still to come */
+    bool waiting;                 /* done() is still to come */
     TAILQ_ENTRY(query) open;      /* begun, not handed over */
     STAILQ_ENTRY(query) in_batch; /* waiting for Redis */
 };
@@ -68,5 +68,7 @@ uint64_t lookups_answered(const struct lookups *lookups);
 
 /* Whether lookups go to Redis at present (not: circuit open). */
 bool lookups_up(const struct lookups *lookups);
+/* Whether the first attempt to connect has ended, well or not. */
+bool lookups_tried(const struct lookups *lookups);
 
 #endif

@@ -45,6 +45,7 @@
 #include "systemd.h"
 
 #define DRAIN_S       5
+#define FIRST_PROBE_S 2
 #define FILES_WANTED  65536
 #define FILES_RESERVE 64 /* besides clients: journal, Redis, log, helper */
 
@@ -52,8 +53,8 @@ enum { SERVICES = 2 };
 
 /* One row for each socket. */
 struct endpoint {
-    const char *key;      /* in sluice.conf */
-    const char *fd_name;  /* of the service manager */
+    const char *key;     /* in sluice.conf */
+    const char *fd_name; /* of the service manager */
     const struct service *service;
     const struct conf_endpoint *at;
     int fd;
@@ -71,18 +72,18 @@ struct daemon {
     struct lookups *lookups;
     struct conns *conns;
     struct keeper *keeper;
+    bool stopping;
     int status;
 };
 
 /* ---- command line --------------------------------------------------------- */
 
-static const char usage[] =
-    "usage: sluice-policyd [-c FILE] [-t] [-v]\n"
-    "  -c, --config FILE  configuration (" CONF_DEFAULT_PATH ")\n"
-    "  -t, --test         test the configuration and exit\n"
-    "  -v, --verbose      debugging lines in the log\n"
-    "  -V, --version      print the version\n"
-    "  -h, --help         this text\n";
+static const char usage[] = "usage: sluice-policyd [-c FILE] [-t] [-v]\n"
+                            "  -c, --config FILE  configuration (" CONF_DEFAULT_PATH ")\n"
+                            "  -t, --test         test the configuration and exit\n"
+                            "  -v, --verbose      debugging lines in the log\n"
+                            "  -V, --version      print the version\n"
+                            "  -h, --help         this text\n";
 
 struct options {
     const char *conf_path;
@@ -93,12 +94,9 @@ struct options {
 static int parse_options(int argc, char **argv, struct options *out)
 {
     static const struct option known[] = {
-        { "config", required_argument, NULL, 'c' },
-        { "test", no_argument, NULL, 't' },
-        { "verbose", no_argument, NULL, 'v' },
-        { "version", no_argument, NULL, 'V' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+        { "config", required_argument, NULL, 'c' }, { "test", no_argument, NULL, 't' },
+        { "verbose", no_argument, NULL, 'v' },      { "version", no_argument, NULL, 'V' },
+        { "help", no_argument, NULL, 'h' },         { NULL, 0, NULL, 0 },
     };
     int option;
     *out = (struct options){ .conf_path = CONF_DEFAULT_PATH };
@@ -186,10 +184,16 @@ static bool drop_privileges(const struct conf *conf, const struct identity *iden
 static void name_endpoints(struct daemon *d)
 {
     const struct endpoint rows[SERVICES] = {
-        { .key = "policyd.policy", .fd_name = "policy", .service = &service_policy,
-          .at = &d->conf->policy_listen, .fd = -1 },
-        { .key = "policyd.map", .fd_name = "map", .service = &service_map,
-          .at = &d->conf->map_listen, .fd = -1 },
+        { .key = "policyd.policy",
+          .fd_name = "policy",
+          .service = &service_policy,
+          .at = &d->conf->policy_listen,
+          .fd = -1 },
+        { .key = "policyd.map",
+          .fd_name = "map",
+          .service = &service_map,
+          .at = &d->conf->map_listen,
+          .fd = -1 },
     };
     memcpy(d->endpoints, rows, sizeof(rows));
 }
@@ -308,10 +312,11 @@ static void on_patience_lost(evutil_socket_t fd, short what, void *context)
 static void begin_stop(struct daemon *d, int status)
 {
     static const struct timeval patience = { .tv_sec = DRAIN_S };
-    if (!d->endpoints[0].listener) {
+    if (d->stopping) {
         stop_loop(d); /* asked a second time */
         return;
     }
+    d->stopping = true;
     d->status = status;
     systemd_stopping();
     close_sockets(d);
@@ -378,6 +383,29 @@ static struct event_base *new_base(void)
     return base;
 }
 
+static void set_flag(evutil_socket_t fd, short what, void *context)
+{
+    (void)fd, (void)what;
+    *(bool *)context = true;
+}
+
+/* The first clients should not be told "try later" only because they came
+ * before the connection to Redis did: smtpd remembers that. */
+static bool await_lookups(struct daemon *d)
+{
+    static const struct timeval limit = { .tv_sec = FIRST_PROBE_S };
+    bool late = false;
+    struct event *timer = evtimer_new(d->base, set_flag, &late);
+    if (!timer || event_add(timer, &limit) != 0) {
+        free_event(timer);
+        return false;
+    }
+    while (!d->stopping && !late && !lookups_tried(d->lookups))
+        event_base_loop(d->base, EVLOOP_ONCE);
+    event_free(timer);
+    return true;
+}
+
 static bool start_listeners(struct daemon *d)
 {
     size_t max = clients_max();
@@ -419,7 +447,8 @@ static bool start(struct daemon *d)
     if (!d->lookups)
         return false;
     d->conns = conns_new(d->base, d->conf, d->lookups);
-    return d->conns && start_keeper(d) && start_listeners(d);
+    return d->conns && start_keeper(d) && await_lookups(d) &&
+           (d->stopping || start_listeners(d));
 }
 
 static void end(struct daemon *d)
@@ -460,6 +489,8 @@ static int run(struct daemon *d)
         log_warnx("cannot start");
         return EX_UNAVAILABLE;
     }
+    if (d->stopping)
+        return d->status;
     log_info("%s ready: side %s, %zu domains", d->conf->hostname,
              side_name(d->conf->side), d->conf->domain_count);
     systemd_ready();

@@ -27,7 +27,7 @@ enum policy_state {
 /* A request as far as it has been read. Small parts first: only they are
  * cleared between two requests. */
 struct policy_request {
-    size_t size;           /* bytes of complete lines so far */
+    size_t size; /* bytes of complete lines so far */
     unsigned attributes;
     bool is_access_policy; /* request=smtpd_access_policy was there */
     bool has_state, has_recipient;

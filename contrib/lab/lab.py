@@ -62,7 +62,7 @@ class Side:
         self.postfix = Postfix(parts["postfix"], name, ports.take(),
                                self.dovecot.lmtp_port, chroot)
         self.sluice = Sluice(parts["sluice"], name, bindir, self.postfix,
-                             redis_url, ports.take())
+                             redis_url)
 
     def start(self, sluice):
         if not self.dovecot.running:

@@ -52,7 +52,7 @@ local function import(name, record, more)
         return 'S', own_head
     end
     if not record then
-        local made = own_head .. merge('', more or '')
+        local made = more and own_head .. merge('', more) or own_head
         put(change, name, made, name .. '\t' .. made)
         count(change, nil, own_letter)
         return 'M', '', made

@@ -50,7 +50,6 @@ for i = 1, #found, 2 do
         end
         local verdict = change.judged[record] or judge(change, record)
         if not verdict then
-            commit() -- what was found so far is a change like any other
             return { 'BAD', name .. '@' .. domain }
         end
         change.judged[record] = verdict

@@ -24,11 +24,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REQUESTS     1024 /* prepared, sent in turn */
-#define REQUEST_MAX  2048
-#define REPLY_MAX    4096
-#define BUCKETS      200000 /* of 1 microsecond */
-#define EVENTS       512
+#define REQUESTS    1024 /* prepared, sent in turn */
+#define REQUEST_MAX 2048
+#define REPLY_MAX   4096
+#define BUCKETS     200000 /* of 1 microsecond */
+#define EVENTS      512
 
 struct options {
     bool policy;
@@ -128,8 +128,7 @@ static bool is_whole(const struct client *c, bool policy)
         return c->got >= 2 && memcmp(c->reply + c->got - 2, "\n\n", 2) == 0;
     char *colon = NULL;
     unsigned long len = strtoul(c->reply, &colon, 10);
-    return colon && *colon == ':' &&
-           c->got >= (size_t)(colon - c->reply) + 1 + len + 1;
+    return colon && *colon == ':' && c->got >= (size_t)(colon - c->reply) + 1 + len + 1;
 }
 
 static bool is_good(const struct client *c, bool policy)
@@ -137,7 +136,8 @@ static bool is_good(const struct client *c, bool policy)
     if (policy)
         return strncmp(c->reply, "action=DUNNO\n", 13) == 0;
     const char *colon = strchr(c->reply, ':');
-    return colon && (strncmp(colon, ":OK ", 4) == 0 || strncmp(colon, ":NOTFOUND ", 10) == 0);
+    return colon &&
+           (strncmp(colon, ":OK ", 4) == 0 || strncmp(colon, ":NOTFOUND ", 10) == 0);
 }
 
 static void note(int64_t ns)
@@ -231,18 +231,34 @@ static int number(const char *text)
 
 int main(int argc, char **argv)
 {
-    struct options o = { .domain = "example.com", .map = "transport", .connections = 50,
-                         .seconds = 5, .mailboxes = 1000 };
+    struct options o = { .domain = "example.com",
+                         .map = "transport",
+                         .connections = 50,
+                         .seconds = 5,
+                         .mailboxes = 1000 };
     int option;
     while ((option = getopt(argc, argv, "c:s:i:d:n:m:")) != -1) {
         switch (option) {
-        case 'c': o.connections = number(optarg); break;
-        case 's': o.seconds = number(optarg); break;
-        case 'i': o.idle = number(optarg); break;
-        case 'd': o.domain = optarg; break;
-        case 'n': o.mailboxes = number(optarg); break;
-        case 'm': o.map = optarg; break;
-        default: return 2;
+        case 'c':
+            o.connections = number(optarg);
+            break;
+        case 's':
+            o.seconds = number(optarg);
+            break;
+        case 'i':
+            o.idle = number(optarg);
+            break;
+        case 'd':
+            o.domain = optarg;
+            break;
+        case 'n':
+            o.mailboxes = number(optarg);
+            break;
+        case 'm':
+            o.map = optarg;
+            break;
+        default:
+            return 2;
         }
     }
     if (argc - optind != 2 || o.connections < 1 || o.mailboxes < 1 ||

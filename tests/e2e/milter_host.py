@@ -7,6 +7,7 @@ Contract
       host.own(state)              the domain's own record (written at start)
       host.held()                  {queue id: record} of this host in Redis
       host.lines(queue_id)         the milter's lines about a message
+      host.free_port()             a loopback port
       host.boxes(*addresses)       {address: [Message]} delivered here
   There is no policyd: the records are written as lib/home.h and lib/store.h
   describe them, and mail that the milter accepts is delivered here, whatever
@@ -18,7 +19,7 @@ import re
 import time
 
 from harness import address, plain_lab
-from parts.process import wait_until
+from parts.process import Ports, wait_until
 
 SENDER = "someone@senders.test"
 DOMAIN = "example.com"
@@ -80,6 +81,11 @@ class Host:
                           self.lines(queue_id), 10,
                           f"{count} lines about {queue_id}")
 
+    def free_port(self):
+        ports = Ports()
+        self._ports = ports  # keeps the reservation
+        return ports.take()
+
     # the mail
 
     def boxes(self, *addresses):
@@ -106,7 +112,8 @@ def milter_host(side="old", start=True, extra="", prepare=None):
                               virtual_alias_maps=f"hash:{host.postfix.config}"
                                                  "/virtual")
         host.sluice.domains[DOMAIN] = lab.domain_section(
-            host.side, '  redirect-domains = {"senders.test"}\n' + extra)
+            host.side, '  same-as = {"localhost"}\n'
+            '  redirect-domains = {"senders.test"}\n' + extra)
         if prepare:
             prepare(host)
         lab.redis.start()

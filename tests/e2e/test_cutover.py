@@ -468,3 +468,33 @@ def test_batches_overlap_their_fences():
         third = err.index("batch 3: 8 locked")
         moved = err.index("m15@")
         expect_true("order", second < third < moved)
+
+
+def test_lost_lease_ends_the_run_and_leaves_the_locks():
+    with cutover_case() as case:
+        case.sync("touch $dir/begun; sleep 600")
+        running = case.start("--json", DOMAIN)
+        case.wait_for("begun")
+        case.redis.command("SET", f"sluice:lease:cutover:{DOMAIN}",
+                           "root@mx2.example.com pid 1 since now", "EX", "60")
+        code, out, err = running.wait()
+        expect(f"exit code ({err})", code, 75)
+        expect_true("names who has it", "root@mx2.example.com" in err)
+        expect("homes: the other run goes on with them", case.homes(),
+               {"": "o", "a": "l", "b": "l", "c": "l"})
+
+
+def test_redis_emptied_in_mid_cutover():
+    with cutover_case() as case:
+        case.sync("touch $dir/begun; while [ ! -e $dir/go ]; do sleep 0.1; "
+                  "done")
+        running = case.start("--give-up", "2", DOMAIN)
+        case.wait_for("begun")
+        case.redis.command("FLUSHALL")
+        case.write("go", "")
+        code, _, err = running.wait()
+        expect(f"exit code ({err})", code, 69)
+        expect_true("says that nothing was flipped",
+                    "moved (" not in err and "not complete" in err)
+        expect("no home was made up",
+               case.redis.command("KEYS", "sluice:home:*"), [])

@@ -1,9 +1,12 @@
 """sluice-milter behind a real Postfix: what becomes of a message."""
 
+import os
 import re
+import smtplib
 
 from harness import expect, expect_true, ids_in, message, wait_until
 from milter_host import A, B, C, SENDER, milter_host
+from parts.process import Child, accepts
 
 OTHER = "someone@senders.test"
 COPY = "copies@senders.test"
@@ -87,7 +90,6 @@ def test_forward_has_a_trace_and_counts():
 
 
 def _newest(host, mailbox):
-    import os
     top = host.side.dovecot.maildir(mailbox)
     for part in ("new", "cur"):
         names = os.listdir(os.path.join(top, part))
@@ -121,10 +123,15 @@ def test_redirect_replaces_the_recipient():
                                       message(f"r{number}"))
             lines = host.wait_lines(reply.queue_id, 2)
             expect_true(lines[0], f"new=<{OTHER}>" in lines[0])
+        host.postfix.sendmail(SENDER, [A], message("local"))
+        host.postfix.sendmail(SENDER, ["u1@localhost"], message("same"))
+        wait_until(lambda: host.milter.log().count("verdict=redirect") == 4, 20,
+                   "four redirects")
         found = host.boxes(A, B, OTHER)
         expect("old address", found[A], [])
         expect("other recipient", ids_in(found[B]), ["r0", "r1"])
-        expect("new address", ids_in(found[OTHER]), ["r0", "r1"])
+        expect("new address", ids_in(found[OTHER]),
+               ["local", "r0", "r1", "same"])
 
 
 def test_redirect_to_someone_who_has_it_already():
@@ -259,13 +266,54 @@ def test_local_submission_with_redis_down_is_kept():
         expect("no bounce", bounces, [])
 
 
-def test_authenticated_sender_and_escapes():
+def test_hostile_values_forge_no_line():
     with milter_host() as host:
         hostile = '"x verdict=deliver\\ to=<>"@senders.test'
         reply = host.postfix.smtp(hostile, [A], message("x"), helo="a b\x01c")
         lines = host.wait_lines(reply.queue_id)
         expect("one line", len(lines), 1)
         expect("one verdict", lines[0].count(" to=<"), 1)
+
+
+def test_login_name_is_logged():
+    def prepare(host):
+        host.postfix.postconf(smtpd_authorized_xclient_hosts="127.0.0.1")
+    with milter_host(prepare=prepare) as host:
+        with smtplib.SMTP("127.0.0.1", host.postfix.port, timeout=30) as client:
+            client.ehlo("client.test")
+            client.docmd("XCLIENT", "ADDR=192.0.2.7 NAME=mx.x.test LOGIN=joe")
+            client.ehlo("client.test")
+            client.sendmail(SENDER, [A], message("x"))
+        wait_until(lambda: "verdict=" in host.milter.log(), 10, "a line")
+        line = re.search("verdict=.*", host.milter.log()).group()
+        expect_true(line, "client=[192.0.2.7] helo=client.test auth=joe" in line)
+
+
+def test_tcp_socket():
+    with milter_host() as host:
+        host.milter.stop()
+        port = host.free_port()
+        with open(host.sluice.config_path, encoding="utf-8") as file:
+            text = re.sub('listen = "unix:.*', f'listen = "tcp:127.0.0.1:{port}"',
+                          file.read(), count=1)
+        with open(host.sluice.config_path, "w", encoding="utf-8") as file:
+            file.write(text)
+        tcp = Child("sluice-milter", host.milter.log_path)
+        tcp.start([host.milter.program, "-c", host.sluice.config_path])
+        try:
+            tcp.wait_ready(lambda: accepts(("127.0.0.1", port)), 20, "accepts")
+            host.postfix.postconf(smtpd_milters=f"inet:127.0.0.1:{port}")
+            host.postfix.reload()
+            host.home(A, "locked")
+            host.home(C, "new")
+            with smtplib.SMTP("127.0.0.1", host.postfix.port, timeout=30) as client:
+                for recipients in ([A], [B, C], [OTHER], [A, B]):
+                    client.sendmail(SENDER, recipients, message("t"))
+            wait_until(lambda: host.milter.log().count("verdict=") >= 5, 10, "lines")
+            expect("verdicts", re.findall(r"verdict=(\w+)", host.milter.log()),
+                   ["hold", "deliver", "forward", "hold", "deliver"])
+        finally:
+            expect("exit code", tcp.end(), 0)
 
 
 def test_hold_defer_answers_4xx():

@@ -71,7 +71,7 @@ def test_stopped_redis_holds_up_nobody_else():
             SENDER, [A], message("after")).code == 250, 20, "Redis answers again")
 
 
-def test_killed_in_mid_traffic():
+def test_killed_and_stopped_in_mid_traffic():
     with milter_host() as host:
         host.home(A, "locked")
         accepted, refused, stop = [], [], threading.Event()
@@ -89,10 +89,10 @@ def test_killed_in_mid_traffic():
         workers = [threading.Thread(target=send, args=(n,)) for n in range(6)]
         for worker in workers:
             worker.start()
-        for _ in range(3):
+        for end in (host.milter.kill, host.milter.stop, host.milter.kill):
             seen = len(accepted)
             wait_until(lambda: len(accepted) > seen + 20, 30, "traffic")
-            host.milter.kill()
+            end()
             seen = len(refused)
             wait_until(lambda: len(refused) > seen, 30, "451 while it is down")
             host.milter.start()

@@ -90,6 +90,26 @@ def test_redis_is_away_at_the_start():
         case.wait_answers()
 
 
+def test_restart_is_not_noticed():
+    """Who connects first is not told "try later": smtpd would remember it."""
+    with policyd_case() as case:
+        for _ in range(5):
+            case.child.end()
+            case.start()
+            expect("the first answer", case.ask("transport", KEY), HERE_ANSWER)
+
+
+def test_redis_closes_the_connection():
+    """An idle limit of Redis' own costs one answer at most."""
+    with policyd_case() as case:
+        for _ in range(5):
+            case.redis.command("CLIENT", "KILL", "TYPE", "normal",
+                               "SKIPME", "yes")
+            case.wait_answers(timeout=1)
+        expect("circuits opened by a time limit",
+               case.log().count("no answer within"), 0)
+
+
 def test_redis_is_emptied():
     """Unknown is not "unlocked": an empty Redis never answers "not found"."""
     with policyd_case() as case:

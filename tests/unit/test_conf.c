@@ -97,7 +97,6 @@ static void test_defaults(void)
     CHECK_STR("policy", conf->policy_listen.path,
               "/var/spool/postfix/sluice/policy.sock");
     CHECK_STR("map", conf->map_listen.path, "/var/spool/postfix/sluice/map.sock");
-    CU_ASSERT_PTR_NULL(conf->http_listen.text);
     CU_ASSERT_PTR_NULL(conf->sync.command);
     CU_ASSERT_PTR_NULL(conf->sync.reverse_command);
     CHECK_INT("jobs", conf->sync.jobs, 8);
@@ -130,13 +129,12 @@ static void test_everything(void)
              "redis-password-file = \"%s\"\n"
              "redis-replicas = 1\nredis-durable = no\n"
              "lookup-timeout = 100\ncommand-timeout = 5000\n"
-             "mta = sendmail\npostfix-config = /etc/postfix-out\n"
+             "mta = postfix\npostfix-config = /etc/postfix-out\n"
              "postfix-commands = \"/opt/postfix/sbin\"\n"
              "fence = reload\nhold = defer\nuser = mail\ngroup = mailsock\n"
              "state-dir = /srv/sluice\nlog = stderr\nrecipient-delimiter = \"+#\"\n"
              "milter { listen = \"tcp:[::1]:7357\" }\n"
-             "policyd { policy = \"127.0.0.1:7358\"\n map = unix:/run/map.sock\n"
-             "          http = \"localhost:9125\" }\n"
+             "policyd { policy = \"127.0.0.1:7358\"\n map = unix:/run/map.sock }\n"
              "sync {\n command = {\"/etc/sluice/sync\", \"--fast\", \"\"}\n"
              " reverse-command = \"/etc/sluice/sync-back\"\n"
              " jobs = 1000\n timeout = 90m\n on-failure = keep\n}\n"
@@ -162,7 +160,7 @@ static void test_everything(void)
     CHECK_INT("redis-durable", conf->redis_durable, false);
     CHECK_INT("lookup-timeout", conf->lookup_timeout, 100);
     CHECK_INT("command-timeout", conf->command_timeout, 5000);
-    CHECK_INT("mta", conf->mta, MTA_SENDMAIL);
+    CHECK_INT("mta", conf->mta, MTA_POSTFIX);
     CHECK_STR("postfix-config", conf->postfix_config, "/etc/postfix-out");
     CHECK_STR("postfix-commands", conf->postfix_commands, "/opt/postfix/sbin");
     CHECK_INT("fence", conf->fence, FENCE_RELOAD);
@@ -177,8 +175,6 @@ static void test_everything(void)
     CHECK_INT("milter", conf->milter_listen.port, 7357);
     CHECK_STR("policy", conf->policy_listen.host, "127.0.0.1");
     CHECK_STR("map", conf->map_listen.path, "/run/map.sock");
-    CHECK_STR("http", conf->http_listen.host, "localhost");
-    CHECK_INT("http", conf->http_listen.port, 9125);
     check_list("command", conf->sync.command, "/etc/sluice/sync;--fast;;");
     check_list("reverse", conf->sync.reverse_command, "/etc/sluice/sync-back;");
     CHECK_INT("jobs", conf->sync.jobs, 1000);
@@ -283,7 +279,7 @@ static void test_errors(void)
         { "side = middle\n", ":1: side = \"middle\": must be one of old|new" },
         { "side = \"\"\n", ":1: side = \"\": must be one of old|new" },
         { "side = \"old|new\"\n", ":1: side = \"old|new\": must be one of old|new" },
-        { "mta = exim\n", ":1: mta = \"exim\": must be one of postfix|sendmail" },
+        { "mta = exim\n", ":1: mta = \"exim\": must be one of postfix" },
         { "fence = no\n", ":1: fence = \"no\": must be one of wait|reload" },
         { "hold = drop\n", ":1: hold = \"drop\": must be one of queue|defer" },
         { "log = file\n", ":1: log = \"file\": must be one of syslog|stderr" },
@@ -352,7 +348,7 @@ static void test_errors(void)
         /* domains */
         { "domain \"a b\" {}\n", ":1: domain: \"a b\" is not a domain name" },
         { "domain \"[10.0.0.1]\" {}\n",
-          ":1: domain \"[10.0.0.1]\" is not a domain name" },
+          ":1: domain: \"[10.0.0.1]\" is not a domain name" },
         { "domain \"\" {}\n", ":1: domain: \"\" is not a domain name" },
         { HEAD "domain a.example { old = b }\n",
           ":4: domain \"a.example\" has neither new nor new-address: side = old needs "

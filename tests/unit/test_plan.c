@@ -11,28 +11,18 @@ static void steps(void)
         enum step from, to;
         bool allowed;
     } cases[] = {
-        { STEP_UNPROBED, STEP_READY, true },
-        { STEP_UNPROBED, STEP_REFUSED, true },
-        { STEP_UNPROBED, STEP_LOCKED, false },
-        { STEP_READY, STEP_LOCKED, true },
-        { STEP_READY, STEP_QUEUED, false },
-        { STEP_LOCKED, STEP_QUEUED, true },
+        { STEP_UNPROBED, STEP_READY, true },   { STEP_UNPROBED, STEP_REFUSED, true },
+        { STEP_UNPROBED, STEP_LOCKED, false }, { STEP_READY, STEP_LOCKED, true },
+        { STEP_READY, STEP_QUEUED, false },    { STEP_LOCKED, STEP_QUEUED, true },
         { STEP_LOCKED, STEP_SYNCED, true }, /* the domain's own record */
-        { STEP_LOCKED, STEP_SYNCING, false },
-        { STEP_LOCKED, STEP_MOVED, false },
-        { STEP_QUEUED, STEP_SYNCING, true },
-        { STEP_QUEUED, STEP_MOVED, false },
-        { STEP_SYNCING, STEP_SYNCED, true },
-        { STEP_SYNCING, STEP_UNLOCKING, true },
-        { STEP_SYNCING, STEP_MOVED, false },
-        { STEP_SYNCED, STEP_MOVED, true },
+        { STEP_LOCKED, STEP_SYNCING, false },  { STEP_LOCKED, STEP_MOVED, false },
+        { STEP_QUEUED, STEP_SYNCING, true },   { STEP_QUEUED, STEP_MOVED, false },
+        { STEP_SYNCING, STEP_SYNCED, true },   { STEP_SYNCING, STEP_UNLOCKING, true },
+        { STEP_SYNCING, STEP_MOVED, false },   { STEP_SYNCED, STEP_MOVED, true },
         { STEP_SYNCED, STEP_LOCKED, true }, /* a host without fence */
-        { STEP_UNLOCKING, STEP_FAILED, true },
-        { STEP_UNLOCKING, STEP_MOVED, false },
-        { STEP_MOVED, STEP_LOCKED, false },
-        { STEP_FAILED, STEP_READY, false },
-        { STEP_PARKED, STEP_READY, true },
-        { STEP_PARKED, STEP_LOCKED, false },
+        { STEP_UNLOCKING, STEP_FAILED, true }, { STEP_UNLOCKING, STEP_MOVED, false },
+        { STEP_MOVED, STEP_LOCKED, false },    { STEP_FAILED, STEP_READY, false },
+        { STEP_PARKED, STEP_READY, true },     { STEP_PARKED, STEP_LOCKED, false },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char what[64];
@@ -84,10 +74,10 @@ static void lists(void)
         enum step to;
         bool done;
     } moves[] = {
-        { 2, STEP_READY, true },    { 0, STEP_READY, true },  { 4, STEP_REFUSED, true },
-        { 0, STEP_LOCKED, true },   { 2, STEP_LOCKED, true }, { 0, STEP_QUEUED, true },
-        { 0, STEP_MOVED, false },   { 0, STEP_SYNCING, true }, { 0, STEP_SYNCED, true },
-        { 0, STEP_MOVED, true },    { 1, STEP_LEFT, true },   { 3, STEP_UNDECIDED, true },
+        { 2, STEP_READY, true },  { 0, STEP_READY, true },   { 4, STEP_REFUSED, true },
+        { 0, STEP_LOCKED, true }, { 2, STEP_LOCKED, true },  { 0, STEP_QUEUED, true },
+        { 0, STEP_MOVED, false }, { 0, STEP_SYNCING, true }, { 0, STEP_SYNCED, true },
+        { 0, STEP_MOVED, true },  { 1, STEP_LEFT, true },    { 3, STEP_UNDECIDED, true },
     };
     for (size_t i = 0; i < sizeof(moves) / sizeof(moves[0]); i++) {
         CHECK_INT("plan_set", plan_set(&plan, moves[i].box, moves[i].to), moves[i].done);
@@ -104,21 +94,21 @@ static void batch_sizes(void)
         double rate, fence;
         size_t fixed, want;
     } cases[] = {
-        { 8, 0, 33, 0, 32 },        /* the first */
-        { 8, 0.5, 33, 0, 32 },      /* slow syncs: never less */
-        { 8, 10, 33, 0, 330 },      /* as many as a fence takes */
-        { 8, 4000, 33, 0, 1000 },   /* never more */
-        { 8, 10, 0, 0, 32 },        /* no fence was measured */
-        { 300, 0, 33, 0, 1000 },    /* 4 x jobs is more than a change holds */
-        { 1, 0, 33, 0, 4 },
-        { 0, 0, 33, 0, 4 },
-        { 8, 4000, 33, 7, 7 },      /* as the admin says */
+        { 8, 0, 33, 0, 32 },      /* the first */
+        { 8, 0.5, 33, 0, 32 },    /* slow syncs: never less */
+        { 8, 10, 33, 0, 330 },    /* as many as a fence takes */
+        { 8, 4000, 33, 0, 1000 }, /* never more */
+        { 8, 10, 0, 0, 32 },      /* no fence was measured */
+        { 300, 0, 33, 0, 1000 },  /* 4 x jobs is more than a change holds */
+        { 1, 0, 33, 0, 4 },       { 0, 0, 33, 0, 4 },
+        { 8, 4000, 33, 7, 7 }, /* as the admin says */
         { 8, 0, 33, 5000, 5000 },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        CHECK_INT("batch size", plan_batch_size(cases[i].jobs, cases[i].rate, cases[i].fence,
-                                                cases[i].fixed),
-                  cases[i].want);
+        CHECK_INT(
+            "batch size",
+            plan_batch_size(cases[i].jobs, cases[i].rate, cases[i].fence, cases[i].fixed),
+            cases[i].want);
 }
 
 static void lock_times(void)
@@ -153,9 +143,9 @@ static void percentiles(void)
         size_t n;
         double p, want;
     } cases[] = {
-        { four, 0, 0.5, 0 },      { one, 1, 0.5, 7 },         { one, 1, 0.99, 7 },
-        { four, 4, 0.5, 2 },      { four, 4, 0.75, 3 },       { four, 4, 1, 4 },
-        { four, 4, 0, 1 },        { hundred, 100, 0.5, 50 },  { hundred, 100, 0.99, 99 },
+        { four, 0, 0.5, 0 },      { one, 1, 0.5, 7 },        { one, 1, 0.99, 7 },
+        { four, 4, 0.5, 2 },      { four, 4, 0.75, 3 },      { four, 4, 1, 4 },
+        { four, 4, 0, 1 },        { hundred, 100, 0.5, 50 }, { hundred, 100, 0.99, 99 },
         { hundred, 100, 1, 100 },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)

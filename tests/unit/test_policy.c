@@ -97,8 +97,8 @@ static void test_nul_byte(void)
 
 static void test_pipelined(void)
 {
-    static const char text[] = HEAD "protocol_state=RCPT\nrecipient=a@b\n\n" HEAD
-                                    "protocol_state=DATA\n\n";
+    static const char text[] =
+        HEAD "protocol_state=RCPT\nrecipient=a@b\n\n" HEAD "protocol_state=DATA\n\n";
     size_t used, first = strlen(HEAD "protocol_state=RCPT\nrecipient=a@b\n\n");
     enum policy_parse result = parse_in_steps(text, strlen(text), 10000, &used);
     CHECK_STR("first", result_name(result), "done");
@@ -172,16 +172,18 @@ static void test_answers(void)
         enum verdict verdict;
         const char *queue, *defer; /* answers for the two values of hold */
     } cases[] = {
-        { VERDICT_NONE, dunno, dunno },    { VERDICT_DELIVER, dunno, dunno },
-        { VERDICT_HOLD, dunno, moved },    { VERDICT_FORWARD, dunno, dunno },
+        { VERDICT_NONE, dunno, dunno },     { VERDICT_DELIVER, dunno, dunno },
+        { VERDICT_HOLD, dunno, moved },     { VERDICT_FORWARD, dunno, dunno },
         { VERDICT_REDIRECT, dunno, dunno }, { VERDICT_LATER, later, later },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         size_t len;
         const char *name = verdict_name(cases[i].verdict);
-        CHECK_STR(name, policy_answer(cases[i].verdict, HOLD_QUEUE, &len), cases[i].queue);
+        CHECK_STR(name, policy_answer(cases[i].verdict, HOLD_QUEUE, &len),
+                  cases[i].queue);
         CHECK_INT(name, len, strlen(cases[i].queue));
-        CHECK_STR(name, policy_answer(cases[i].verdict, HOLD_DEFER, &len), cases[i].defer);
+        CHECK_STR(name, policy_answer(cases[i].verdict, HOLD_DEFER, &len),
+                  cases[i].defer);
         CHECK_INT(name, len, strlen(cases[i].defer));
     }
 }

@@ -60,7 +60,8 @@ static void in_pieces(void)
     struct smtp_reply reply;
     size_t consumed = 0;
     for (size_t len = 0; len < sizeof(input) - 1; len++)
-        CHECK_INT("incomplete", smtp_reply_parse(input, len, &reply, &consumed), SMTP_MORE);
+        CHECK_INT("incomplete", smtp_reply_parse(input, len, &reply, &consumed),
+                  SMTP_MORE);
     CHECK_INT("complete", smtp_reply_parse(input, sizeof(input) - 1, &reply, &consumed),
               SMTP_DONE);
 }
@@ -115,14 +116,19 @@ static void items(void)
         { " , ", "" },
         { "a", "a|" },
         { "a, b\tc", "a|b|c|" },
-        { "{ unix:a, default_action=accept }, inet:x:1", "unix:a, default_action=accept|inet:x:1|" },
+        { "{ unix:a, default_action=accept }, inet:x:1",
+          "unix:a, default_action=accept|inet:x:1|" },
         { "{unix:a}{inet:b:1}", "unix:a|inet:b:1|" },
         { "{ }", "|" },
         { "{ unix:a", "unix:a|" },
+        { "inline:{{a = b}, c=d}, hash:/x", "inline:{{a = b}, c=d}|hash:/x|" },
+        { "{ a {b, c} d } e", "a {b, c} d|e|" },
+        { "} a", "}|a|" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char all[256] = "", item[128];
-        for (const char *cursor = cases[i].list; postconf_item(&cursor, item, sizeof(item));) {
+        for (const char *cursor = cases[i].list;
+             postconf_item(&cursor, item, sizeof(item));) {
             size_t n = strlen(all);
             snprintf(all + n, sizeof(all) - n, "%s|", item);
         }
@@ -165,7 +171,8 @@ static void endpoints(void)
 
 static void settings(void)
 {
-    char main_cf[] = "compatibility_level = 3.6\nsmtpd_milters =\nmydestination = a, b = c\n";
+    char main_cf[] =
+        "compatibility_level = 3.6\nsmtpd_milters =\nmydestination = a, b = c\n";
     char fields[] = "smtp/inet/service = smtp\nsmtp/inet/chroot = y\n"
                     "smtp/inet/command = smtpd -o x=y\n"
                     "127.0.0.1:25/inet/chroot = -\n127.0.0.1:25/inet/command = smtpd\n"

@@ -5,16 +5,15 @@
 #include "../../policyd/socketmap.h"
 #include "unit.h"
 
-static const char conf_text[] =
-    "side = %s\n"
-    "hostname = \"mx1.example.com\"\n"
-    "redis = \"unix:/nowhere/redis.sock\"\n"
-    "domain \"example.com\" {\n"
-    "  same-as = {\"localhost\"}\n"
-    "  old = \"[192.0.2.1]:25\"\n"
-    "  new = \"[192.0.2.2]:2525\"\n"
-    "  redirect-domains = {\"tenant.example.net\"}\n"
-    "}\n";
+static const char conf_text[] = "side = %s\n"
+                                "hostname = \"mx1.example.com\"\n"
+                                "redis = \"unix:/nowhere/redis.sock\"\n"
+                                "domain \"example.com\" {\n"
+                                "  same-as = {\"localhost\"}\n"
+                                "  old = \"[192.0.2.1]:25\"\n"
+                                "  new = \"[192.0.2.2]:2525\"\n"
+                                "  redirect-domains = {\"tenant.example.net\"}\n"
+                                "}\n";
 
 static struct conf *load(const char *side)
 {
@@ -88,7 +87,8 @@ static void test_replies(void)
         { "old", "transport a@example.com", "o1.1", "NOTFOUND " },
         { "old", "transport a@example.com", "l1.1", "OK sluice-hold:" },
         { "old", "transport a@example.com", "r1.1", "OK sluice-hold:" },
-        { "old", "transport a@example.com", "n1.1", "OK sluice-forward:[192.0.2.2]:2525" },
+        { "old", "transport a@example.com", "n1.1",
+          "OK sluice-forward:[192.0.2.2]:2525" },
         { "old", "transport a@example.com", "n1.1\tn=x@tenant.example.net",
           "OK sluice-hold:" },
         { "old", "transport a@example.com", "failed", later },

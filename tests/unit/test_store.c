@@ -95,8 +95,9 @@ static void test_message_of_many(void)
     CHECK_INT("lock", case_status(store, EVENT_LOCK, "a"), CHANGE_MADE);
     for (int i = 0; i < N; i++) {
         char address[64];
-        const char *const shapes[] = { "a@example.com", "A+x%d@Example.COM", "u%d@example.com",
-                                       "u%d@example.net", "u%d@unmanaged.example" };
+        const char *const shapes[] = { "a@example.com", "A+x%d@Example.COM",
+                                       "u%d@example.com", "u%d@example.net",
+                                       "u%d@unmanaged.example" };
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
         int len = snprintf(address, sizeof(address), shapes[i % 5], i);
@@ -109,8 +110,7 @@ static void test_message_of_many(void)
     for (int i = 0; i < N; i++) {
         if (i % 5 == 4)
             continue;
-        bool ok = many[i].lookup == LOOKUP_FOUND &&
-                  many[i].home.listed == (i % 5 < 2) &&
+        bool ok = many[i].lookup == LOOKUP_FOUND && many[i].home.listed == (i % 5 < 2) &&
                   many[i].home.state == (i % 5 < 2 ? HOME_LOCKED : HOME_OLD);
         if (!ok && !wrong)
             wrong = many[i].addr.local;
@@ -204,7 +204,8 @@ static void test_import(void)
         { "b", NULL, NULL, CHANGE_MADE, "", "" },
         { "b", NULL, NULL, CHANGE_ALREADY, "", "" },
         { "b", "b@t.example.net", NULL, CHANGE_MADE, "b@t.example.net", "" },
-        { "b", NULL, "c@t.example.net", CHANGE_MADE, "b@t.example.net", "c@t.example.net" },
+        { "b", NULL, "c@t.example.net", CHANGE_MADE, "b@t.example.net",
+          "c@t.example.net" },
         { "b", NULL, NULL, CHANGE_ALREADY, "b@t.example.net", "c@t.example.net" },
         { "b", "b@t.example.net", "c@t.example.net", CHANGE_ALREADY, "b@t.example.net",
           "c@t.example.net" },
@@ -296,7 +297,9 @@ static void test_chunk(void)
     }
     items[1].local = names[0]; /* twice: the second finds it done */
     items[2].local = "a";
-    struct change change = { .op = EVENT_IMPORT, .domain = "example.com", .items = items,
+    struct change change = { .op = EVENT_IMPORT,
+                             .domain = "example.com",
+                             .items = items,
                              .count = EVENT_ITEMS_MAX };
     CHECK_DONE(store, store_change(store, &change, &result));
     CHECK_INT("first", result.status[0], CHANGE_MADE);
@@ -331,7 +334,9 @@ static void test_chunks_under_way(void)
 {
     struct store *store = furnished();
     static struct change_result result;
-    const struct change_item items[] = { { .local = "p1" }, { .local = "p2" }, { .local = "p3" } };
+    const struct change_item items[] = { { .local = "p1" },
+                                         { .local = "p2" },
+                                         { .local = "p3" } };
     struct change changes[3];
     for (int i = 0; i < 3; i++) {
         changes[i] = (struct change){
@@ -363,7 +368,8 @@ static void test_lock_needs_a_host(void)
     CHECK_INT("lock all", store_change_all(store, &all), COMMIT_REFUSED);
     CHECK_DONE(store, case_host(store, "mx1", SIDE_OLD, 0));
     CHECK_DONE(store, store_host_remove(store, "mx2"));
-    CHECK_INT("rollback", case_change(store, EVENT_ROLLBACK, "a", &result), COMMIT_REFUSED);
+    CHECK_INT("rollback", case_change(store, EVENT_ROLLBACK, "a", &result),
+              COMMIT_REFUSED);
     CHECK_HAS("rollback", store_error(store), "no host of the new side is registered");
     store_free(store);
 }
@@ -413,8 +419,10 @@ static void fill(struct store *store, int n)
             snprintf(names[i], sizeof(names[i]), "m%d", from + i);
             items[i] = (struct change_item){ .local = names[i] };
         }
-        const struct change change = { .op = EVENT_IMPORT, .domain = "example.com",
-                                       .items = items, .count = (size_t)count };
+        const struct change change = { .op = EVENT_IMPORT,
+                                       .domain = "example.com",
+                                       .items = items,
+                                       .count = (size_t)count };
         CHECK_DONE(store, store_change(store, &change, &result));
     }
 }
@@ -430,11 +438,14 @@ static void test_whole_domain(void)
     lead(store, "z", "lf");
 
     int stops = 0;
-    struct change_all all = { .op = EVENT_LOCK, .domain = "example.com",
-                              .progress = stop_at_once, .context = &stops };
+    struct change_all all = { .op = EVENT_LOCK,
+                              .domain = "example.com",
+                              .progress = stop_at_once,
+                              .context = &stops };
     CHECK_INT("stopped", store_change_all(store, &all), COMMIT_UNCERTAIN);
     CHECK_INT("stopped", stops, 1);
-    CHECK_INT("own record is last", case_look(store, rc.conf, "unlisted@example.com"), 'O');
+    CHECK_INT("own record is last", case_look(store, rc.conf, "unlisted@example.com"),
+              'O');
     uint64_t done = all.made;
     all.progress = NULL;
     CHECK_DONE(store, store_change_all(store, &all));
@@ -454,7 +465,8 @@ static void test_whole_domain(void)
 
     all.op = EVENT_FLIP;
     CHECK_DONE(store, store_change_all(store, &all));
-    CHECK_INT("flip without fence", (long long)all.made, 1); /* a: its fence is confirmed */
+    CHECK_INT("flip without fence", (long long)all.made,
+              1); /* a: its fence is confirmed */
     CHECK_INT("flip without fence", (long long)all.unfenced, 5000);
     confirm_fences(store);
     CHECK_DONE(store, store_change_all(store, &all));
@@ -496,21 +508,25 @@ static void test_events(void)
     struct store *store = furnished();
     struct replay all = { 0 };
     CHECK_INT("lock", case_status(store, EVENT_LOCK, "a"), CHANGE_MADE);
-    CHECK_INT("events", store_events(store, &all.at, 0, 100, take_event, &all), LOOKUP_FOUND);
+    CHECK_INT("events", store_events(store, &all.at, 0, 100, take_event, &all),
+              LOOKUP_FOUND);
     CHECK_STR("ops", all.ops, "init host host import lock");
     CHECK_STR("body", all.last_body, "a\n");
     CHECK_INT("chain", all.broken, 0);
     CHECK_INT("at the end", (long long)all.at.epoch, (long long)case_epoch(store));
 
     int64_t start = case_clock_ms();
-    CHECK_INT("none", store_events(store, &all.at, 100, 100, take_event, &all), LOOKUP_FOUND);
+    CHECK_INT("none", store_events(store, &all.at, 100, 100, take_event, &all),
+              LOOKUP_FOUND);
     CHECK_INT("none", all.count, 5);
     CU_ASSERT(case_clock_ms() - start >= 90);
 
     struct replay some = { 0 };
-    CHECK_INT("two", store_events(store, &some.at, 0, 2, take_event, &some), LOOKUP_FOUND);
+    CHECK_INT("two", store_events(store, &some.at, 0, 2, take_event, &some),
+              LOOKUP_FOUND);
     CHECK_STR("two", some.ops, "init host");
-    CHECK_INT("rest", store_events(store, &some.at, 0, 100, take_event, &some), LOOKUP_FOUND);
+    CHECK_INT("rest", store_events(store, &some.at, 0, 100, take_event, &some),
+              LOOKUP_FOUND);
     CHECK_INT("rest", some.count, 5);
 
     struct position other = all.at;
@@ -519,7 +535,8 @@ static void test_events(void)
               LOOKUP_FAILED);
     CHECK_HAS("another history", store_error(store), "sluice recover");
     other.epoch = 99;
-    CHECK_INT("ahead", store_events(store, &other, 0, 9, take_event, &some), LOOKUP_FAILED);
+    CHECK_INT("ahead", store_events(store, &other, 0, 9, take_event, &some),
+              LOOKUP_FAILED);
     CHECK_HAS("ahead", store_error(store), "sluice recover");
     store_free(store);
 }
@@ -543,7 +560,8 @@ static void test_trim(void)
     CHECK_INT("gone", store_events(store, &from_start.at, 0, 9, take_event, &from_start),
               LOOKUP_ABSENT);
     from_two.at = two;
-    CHECK_INT("the rest", store_events(store, &two, 0, 9, take_event, &from_two), LOOKUP_FOUND);
+    CHECK_INT("the rest", store_events(store, &two, 0, 9, take_event, &from_two),
+              LOOKUP_FOUND);
     CHECK_STR("the rest", from_two.ops, "host import");
     CHECK_INT("chain", from_two.broken, 0);
     store_free(store);
@@ -565,7 +583,8 @@ static void test_every_home(void)
     fill(store, 2500);
     CU_ASSERT(store_each_home(store, "example.com", same_home, &count));
     CHECK_INT("homes and the own record", count, 2502);
-    CHECK_INT("unregistered", store_each_home(store, "example.net", same_home, &count), 0);
+    CHECK_INT("unregistered", store_each_home(store, "example.net", same_home, &count),
+              0);
     store_free(store);
 }
 
@@ -579,9 +598,16 @@ static void test_hosts(void)
     CHECK_DONE(store, store_init_domain(store, "example.com"));
     CHECK_INT("none", store_hosts(store, &hosts, &n), LOOKUP_ABSENT);
     free(hosts);
-    const struct host host = { .name = "mx1.example.com", .side = SIDE_NEW, .journaled = 1,
-                               .fenced = 1, .swept = 1, .held = 4, .loops = 2, .left = 3,
-                               .oldest = 1700000000, .version = "0.1.0",
+    const struct host host = { .name = "mx1.example.com",
+                               .side = SIDE_NEW,
+                               .journaled = 1,
+                               .fenced = 1,
+                               .swept = 1,
+                               .held = 4,
+                               .loops = 2,
+                               .left = 3,
+                               .oldest = 1700000000,
+                               .version = "0.1.0",
                                .state = "waits\tfenced=99\nfor 3 messages" };
     CHECK_DONE(store, store_host_put(store, &host));
     CHECK_INT("registration is a change", case_epoch(store), 2);
@@ -599,7 +625,8 @@ static void test_hosts(void)
         CHECK_INT("left", hosts[0].left, 3);
         CHECK_INT("oldest", hosts[0].oldest, 1700000000);
         CHECK_STR("version", hosts[0].version, "0.1.0");
-        CHECK_STR("state forges nothing", hosts[0].state, "waits fenced=99 for 3 messages");
+        CHECK_STR("state forges nothing", hosts[0].state,
+                  "waits fenced=99 for 3 messages");
         int64_t age = store_time_ms(store) - hosts[0].seen_ms;
         CU_ASSERT(age >= 0 && age < 5000);
     }
@@ -637,8 +664,8 @@ static bool list_held(void *context, const struct held *held)
     struct held_list *list = context;
     list->count++;
     snprintf(list->text, sizeof(list->text), "%s %d %lld %lld <%s> %s", held->queue_id,
-             held->kind, (long long)held->since, (long long)held->gone_since, held->sender,
-             held->recipients);
+             held->kind, (long long)held->since, (long long)held->gone_since,
+             held->sender, held->recipients);
     return true;
 }
 
@@ -646,8 +673,11 @@ static void test_held(void)
 {
     struct store *store = furnished();
     struct held_list list = { 0 };
-    struct held held = { .queue_id = "4XyZ12abcdz1Qk", .kind = HELD_LOOP, .since = 1700000000,
-                         .sender = "", .recipients = "a@example.com\nb@example.com" };
+    struct held held = { .queue_id = "4XyZ12abcdz1Qk",
+                         .kind = HELD_LOOP,
+                         .since = 1700000000,
+                         .sender = "",
+                         .recipients = "a@example.com\nb@example.com" };
     CHECK_DONE(store, store_held_put(store, "mx1", &held));
     CU_ASSERT(store_each_held(store, "mx1", list_held, &list));
     CHECK_STR("record", list.text,
@@ -684,8 +714,8 @@ static bool list_floater(void *context, const struct floater *floater)
     struct figures *figures = context;
     size_t used = strlen(figures->text);
     snprintf(figures->text + used, sizeof(figures->text) - used, "[%s %llu %lld %lld]",
-             floater->local, (unsigned long long)floater->count, (long long)floater->first,
-             (long long)floater->last);
+             floater->local, (unsigned long long)floater->count,
+             (long long)floater->first, (long long)floater->last);
     return true;
 }
 
@@ -744,12 +774,14 @@ static void test_leases(void)
     char other[64];
     CHECK_DONE(store, store_lease_take(store, "cutover", "me", 30, other, sizeof(other)));
     CHECK_DONE(store, store_lease_take(store, "cutover", "me", 30, other, sizeof(other)));
-    CHECK_INT("taken", store_lease_take(store, "cutover", "you", 30, other, sizeof(other)),
+    CHECK_INT("taken",
+              store_lease_take(store, "cutover", "you", 30, other, sizeof(other)),
               COMMIT_REFUSED);
     CHECK_STR("by", other, "me");
     CHECK_HAS("by", store_error(store), "me");
     store_lease_drop(store, "cutover", "you");
-    CHECK_INT("still", store_lease_take(store, "cutover", "you", 30, other, sizeof(other)),
+    CHECK_INT("still",
+              store_lease_take(store, "cutover", "you", 30, other, sizeof(other)),
               COMMIT_REFUSED);
     store_lease_drop(store, "cutover", "me");
     CHECK_DONE(store, store_lease_take(store, "cutover", "you", 1, other, sizeof(other)));
@@ -773,26 +805,21 @@ static void test_failing(void)
     store_free(store);
 }
 
-#define CASES                                                                  \
-    { "unknown is not unlocked", test_unknown_is_not_unlocked },               \
-    { "init", test_init },                                                     \
-    { "a message of many recipients", test_message_of_many },                  \
-    { "transitions", test_transitions },                                       \
-    { "import", test_import },                                                 \
-    { "import takes the domain's home", test_import_takes_the_domains_home },  \
-    { "expected epoch", test_expected_epoch },                                 \
-    { "a chunk", test_chunk },                                                 \
-    { "chunks under way", test_chunks_under_way },                             \
-    { "a lock needs a host", test_lock_needs_a_host },                         \
-    { "fence", test_fence },                                                   \
-    { "a whole domain", test_whole_domain },                                   \
-    { "events", test_events },                                                 \
-    { "trim", test_trim },                                                     \
-    { "every home", test_every_home },                                         \
-    { "hosts", test_hosts },                                                   \
-    { "held messages", test_held },                                            \
-    { "figures", test_figures },                                               \
-    { "leases", test_leases }
+#define CASES                                                                            \
+    { "unknown is not unlocked", test_unknown_is_not_unlocked }, { "init", test_init },  \
+        { "a message of many recipients", test_message_of_many },                        \
+        { "transitions", test_transitions }, { "import", test_import },                  \
+        { "import takes the domain's home", test_import_takes_the_domains_home },        \
+        { "expected epoch", test_expected_epoch }, { "a chunk", test_chunk },            \
+        { "chunks under way", test_chunks_under_way },                                   \
+        { "a lock needs a host", test_lock_needs_a_host }, { "fence", test_fence },      \
+        { "a whole domain", test_whole_domain }, { "events", test_events },              \
+        { "trim", test_trim }, { "every home", test_every_home },                        \
+        { "hosts", test_hosts }, { "held messages", test_held },                         \
+        { "figures", test_figures },                                                     \
+    {                                                                                    \
+        "leases", test_leases                                                            \
+    }
 
 int main(void)
 {
@@ -809,7 +836,8 @@ int main(void)
     }
     case_end(&rc);
     if (!on_redis && !failed) {
-        printf("redis-server is missing (apt-get install redis-server): not all cases ran\n");
+        printf("redis-server is missing (apt-get install redis-server): not all cases "
+               "ran\n");
         return CASE_SKIP;
     }
     return failed;

@@ -92,19 +92,19 @@ static void test_stopped(void)
     struct store *store = store_redis_new(rc.conf, NULL);
     furnish(store);
     kill(rc.pid, SIGSTOP);
-    check_within("lookup", timed_look(store, rc.conf, &answer), 190, 400);
+    check_within("lookup", timed_look(store, rc.conf, &answer), 190, 3000);
     CHECK_INT("lookup", answer, '?');
     CHECK_HAS("lookup", store_error(store), "does not answer within 200 ms");
-    check_within("circuit breaker", timed_look(store, rc.conf, &answer), 0, 20);
+    check_within("circuit breaker", timed_look(store, rc.conf, &answer), 0, 150);
     CHECK_INT("circuit breaker", answer, '?');
     CHECK_HAS("circuit breaker", store_error(store), "does not answer within 200 ms");
     int64_t start = case_clock_ms();
     CHECK_INT("lock", case_change(store, EVENT_LOCK, "a", &result), COMMIT_UNCERTAIN);
-    check_within("lock", case_clock_ms() - start, 990, 1300);
+    check_within("lock", case_clock_ms() - start, 990, 5000);
     struct position none = { 0 };
     start = case_clock_ms();
     CHECK_INT("events", store_events(store, &none, 300, 9, NULL, NULL), LOOKUP_FAILED);
-    check_within("events", case_clock_ms() - start, 1290, 1600);
+    check_within("events", case_clock_ms() - start, 1290, 5000);
     kill(rc.pid, SIGCONT);
     case_nap(1100); /* the breaker's second */
     timed_look(store, rc.conf, &answer);
@@ -214,9 +214,9 @@ static void test_misbehaving(void)
         void (*behave)(int fd);
         int64_t min, max;
     } rows[] = {
-        { "trickles", trickles, 190, 400 },
-        { "talks nonsense", talks_nonsense, 0, 300 },
-        { "answers too little", answers_too_little, 0, 300 },
+        { "trickles", trickles, 190, 1900 },
+        { "talks nonsense", talks_nonsense, 0, 1900 },
+        { "answers too little", answers_too_little, 0, 1900 },
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct redis_case rc;
@@ -341,11 +341,47 @@ static void test_replicas(void)
     CHECK_INT("lock", case_change(store, EVENT_LOCK, "a", &result), COMMIT_UNCERTAIN);
     CHECK_HAS("lock", store_error(store), "0 of 1 replicas");
     CHECK_INT("it was written", case_look(store, conf, "a@example.com"), 'l');
-    const struct held held = { .queue_id = "4XyZ12abcdz1Qk", .sender = "", .recipients = "" };
+    const struct held held = { .queue_id = "4XyZ12abcdz1Qk",
+                               .sender = "",
+                               .recipients = "" };
     CHECK_INT("held", store_held_put(store, "mx1", &held), COMMIT_UNCERTAIN);
     CHECK_HAS("held", store_error(store), "0 of 1 replicas");
     store_free(store);
     conf_unref(conf);
+    case_end(&rc);
+}
+
+static bool stop_at_none(void *context, const char *local, const struct home *home)
+{
+    (void)local;
+    (void)home;
+    ++*(int *)context;
+    return true;
+}
+
+static void test_damaged(void)
+{
+    struct redis_case rc;
+    case_begin(&rc);
+    case_redis_start(&rc, (char *)NULL);
+    struct store *store = store_redis_new(rc.conf, NULL);
+    struct change_all all = { .op = EVENT_LOCK, .domain = "example.com" };
+    int count = 0;
+    furnish(store);
+    tell(&rc, "HSET", "sluice:home:example.com", "a", "locked, I think", (char *)NULL);
+    CHECK_INT("lookup", case_look(store, rc.conf, "a@example.com"), '?');
+    CHECK_HAS("lookup", store_error(store), "the record of a@example.com");
+    CHECK_INT("others", case_look(store, rc.conf, "b@example.com"), 'O');
+    CHECK_INT("lock", case_change(store, EVENT_LOCK, "a", &result), COMMIT_REFUSED);
+    CHECK_HAS("lock", store_error(store), "the record of a@example.com");
+    CHECK_INT("lock all", store_change_all(store, &all), COMMIT_REFUSED);
+    CHECK_INT("each", store_each_home(store, "example.com", stop_at_none, &count), 0);
+    tell(&rc, "SET", "sluice:home:example.com", "not a hash", (char *)NULL);
+    CHECK_INT("another type", case_look(store, rc.conf, "a@example.com"), '?');
+    CHECK_HAS("another type", store_error(store), "WRONGTYPE");
+    CHECK_INT("another type", case_change(store, EVENT_LOCK, "a", &result),
+              COMMIT_UNCERTAIN);
+    store_free(store);
     case_end(&rc);
 }
 
@@ -442,7 +478,8 @@ static void test_history(void)
     case_redis_end(&rc, SIGKILL);
     copy_file(&rc, "old.rdb", "dump.rdb");
     case_redis_start(&rc, (char *)NULL);
-    check_refuses(store, rc.conf, "rolled back", "it is at change 3, this host's journal at 5");
+    check_refuses(store, rc.conf, "rolled back",
+                  "it is at change 3, this host's journal at 5");
     struct position at = { .epoch = 5 };
     journal_head(head, &at);
     CHECK_INT("events", store_events(store, &at, 0, 9, NULL, NULL), LOOKUP_FAILED);
@@ -478,7 +515,8 @@ static void test_trimmed_below_the_journal(void)
     furnish(store);
     follow(store, journal); /* at change 3, then this host is away */
     for (int i = 0; i < 6; i++)
-        CHECK_DONE(store, case_change(store, i % 2 ? EVENT_UNLOCK : EVENT_LOCK, "a", &result));
+        CHECK_DONE(store,
+                   case_change(store, i % 2 ? EVENT_UNLOCK : EVENT_LOCK, "a", &result));
     CHECK_DONE(store, case_host(store, "mx1", SIDE_OLD, 9));
     store_trim(store);
     CHECK_STR("events left", tell(&rc, "XLEN", "sluice:events", (char *)NULL), "0");
@@ -489,6 +527,10 @@ static void test_trimmed_below_the_journal(void)
     struct position at;
     journal_head(head, &at);
     CHECK_INT("events", store_events(returned, &at, 0, 9, NULL, NULL), LOOKUP_ABSENT);
+    int count = 0;
+    CHECK_INT("a base", store_each_home(returned, "example.com", stop_at_none, &count),
+              1);
+    CHECK_INT("a base", count, 2);
     store_free(returned);
     store_free(store);
     journal_reader_free(head);
@@ -520,8 +562,9 @@ static void test_event_wakes(void)
     }
     int count = 0;
     int64_t start = case_clock_ms();
-    CHECK_INT("events", store_events(store, &at, 5000, 9, stop_waiting, &count), LOOKUP_FOUND);
-    check_within("woken", case_clock_ms() - start, 80, 1500);
+    CHECK_INT("events", store_events(store, &at, 5000, 9, stop_waiting, &count),
+              LOOKUP_FOUND);
+    check_within("woken", case_clock_ms() - start, 80, 4500);
     CHECK_INT("one", count, 1);
     waitpid(child, NULL, 0);
     store_free(store);
@@ -542,8 +585,10 @@ static void crowd(struct store *store)
             items[i] = (struct change_item){ .local = names[i] };
         }
         items[0].new_address = "moved@t.example.net";
-        const struct change change = { .op = EVENT_IMPORT, .domain = "example.com",
-                                       .items = items, .count = EVENT_ITEMS_MAX };
+        const struct change change = { .op = EVENT_IMPORT,
+                                       .domain = "example.com",
+                                       .items = items,
+                                       .count = EVENT_ITEMS_MAX };
         CHECK_DONE(store, store_change(store, &change, &result));
     }
 }
@@ -576,8 +621,10 @@ static struct sum sum_of(struct store *store)
     return sum;
 }
 
-/* Starts a recovery in a child and kills it after some milliseconds. */
-static bool killed_recovery(const struct redis_case *rc, const char *journal, int after_ms)
+/* Starts a recovery in a child and kills it some milliseconds after it has begun
+ * to rebuild. false: it had ended by then. */
+static bool killed_recovery(const struct redis_case *rc, const char *journal,
+                            int after_ms)
 {
     fflush(stdout);
     pid_t child = fork();
@@ -586,86 +633,125 @@ static bool killed_recovery(const struct redis_case *rc, const char *journal, in
         struct recover_result recovered;
         _exit(store_recover(store, journal, true, &recovered) == COMMIT_DONE ? 0 : 1);
     }
+    int64_t until = case_clock_ms() + 5000;
+    while (case_clock_ms() < until &&
+           strcmp(tell(rc, "EXISTS", "sluice:chain", (char *)NULL), "1") != 0)
+        case_nap(1);
     case_nap(after_ms);
     kill(child, SIGKILL);
     int status;
     waitpid(child, &status, 0);
-    return WIFSIGNALED(status);
+    case_nap(20); /* Redis may still be at the last step that it was sent */
+    return strcmp(tell(rc, "HEXISTS", "sluice:chain", "recovering", (char *)NULL), "1") ==
+           0;
+}
+
+/* A store with a crowd of locked mailboxes and its journal, one of another host
+ * that is behind, and handles that compare with the one and with the other. */
+struct recovering {
+    struct redis_case rc;
+    char journal[128], older[128];
+    struct journal_reader *head, *older_head;
+    struct store *store, *mine, *theirs;
+    struct sum before;
+    uint64_t epoch;
+};
+
+static void recovering_begin(struct recovering *r)
+{
+    case_begin(&r->rc);
+    case_path(&r->rc, "journal", r->journal);
+    case_path(&r->rc, "older", r->older);
+    case_redis_start(&r->rc, (char *)NULL);
+    r->head = journal_reader_new(r->journal);
+    r->older_head = journal_reader_new(r->older);
+    r->store = store_redis_new(r->rc.conf, NULL);
+    r->mine = store_redis_new(r->rc.conf, r->head);
+    r->theirs = store_redis_new(r->rc.conf, r->older_head);
+    furnish(r->store);
+    CHECK_DONE(r->store, case_host(r->store, "mx2", SIDE_NEW, 0));
+    follow(r->store, r->older);
+    crowd(r->store);
+    struct change_all all = { .op = EVENT_LOCK, .domain = "example.com" };
+    CHECK_DONE(r->store, store_change_all(r->store, &all));
+    CHECK_DONE(r->store, case_host(r->store, "mx1", SIDE_OLD, all.epoch));
+    CHECK_DONE(r->store, store_host_remove(r->store, "mx2"));
+    follow(r->store, r->journal);
+    r->before = sum_of(r->store);
+    CHECK_INT("homes", (long long)r->before.count, CROWD + 2);
+    r->epoch = case_epoch(r->store);
+    tell(&r->rc, "FLUSHALL", (char *)NULL);
+    CHECK_INT("emptied", case_look(r->mine, r->rc.conf, "u7@example.com"), '?');
+}
+
+static void recovering_end(struct recovering *r)
+{
+    store_free(r->mine);
+    store_free(r->theirs);
+    store_free(r->store);
+    journal_reader_free(r->head);
+    journal_reader_free(r->older_head);
+    case_end(&r->rc);
+}
+
+/* Everything is as it was, totals too, and both journals compare. */
+static void check_recovered(struct recovering *r)
+{
+    struct sum after = sum_of(r->mine);
+    struct store_totals totals;
+    CU_ASSERT(r->before.sum == after.sum && r->before.count == after.count);
+    CHECK_INT("totals", store_totals(r->mine, "example.com", &totals), LOOKUP_FOUND);
+    CHECK_INT("locked", (long long)totals.locked, CROWD + 1);
+    CHECK_INT("an event", (long long)case_epoch(r->mine), (long long)r->epoch + 1);
+    CHECK_INT("mine", case_look(r->mine, r->rc.conf, "u7@example.com"), 'l');
+    CHECK_INT("theirs", case_look(r->theirs, r->rc.conf, "u7@example.com"), 'l');
 }
 
 static void test_recover(void)
 {
-    struct redis_case rc;
-    char journal[128], older[128];
+    struct recovering r;
     struct recover_result recovered;
-    case_begin(&rc);
-    case_path(&rc, "journal", journal);
-    case_path(&rc, "older", older);
-    case_redis_start(&rc, (char *)NULL);
-    struct journal_reader *head = journal_reader_new(journal);
-    struct journal_reader *older_head = journal_reader_new(older);
-    struct store *store = store_redis_new(rc.conf, NULL);
-    furnish(store);
-    CHECK_DONE(store, case_host(store, "mx2", SIDE_NEW, 0));
-    follow(store, older); /* another host, which is a little behind */
-    crowd(store);
-    struct change_all all = { .op = EVENT_LOCK, .domain = "example.com" };
-    CHECK_DONE(store, store_change_all(store, &all));
-    CHECK_DONE(store, case_host(store, "mx1", SIDE_OLD, all.epoch));
-    CHECK_DONE(store, store_host_remove(store, "mx2"));
-    follow(store, journal);
-    struct sum before = sum_of(store);
-    CHECK_INT("homes", (long long)before.count, CROWD + 2);
-    uint64_t epoch = case_epoch(store);
-    struct store *mine = store_redis_new(rc.conf, head);
-    struct store *theirs = store_redis_new(rc.conf, older_head);
-
-    tell(&rc, "FLUSHALL", (char *)NULL);
-    CHECK_INT("emptied", case_look(mine, rc.conf, "u7@example.com"), '?');
-    int killed = 0;
-    for (int ms = 5; ms < 500 && killed < 5; ms += 5) {
-        if (!killed_recovery(&rc, journal, ms))
-            break;
-        const char *begun = tell(&rc, "HEXISTS", "sluice:chain", "recovering", (char *)NULL);
-        if (strcmp(begun, "1") != 0)
-            continue;
-        killed++;
-        CHECK_INT("half recovered", case_look(mine, rc.conf, "u7@example.com"), '?');
-        CHECK_INT("half recovered", case_look(store, rc.conf, "u7@example.com"), '?');
-        CHECK_INT("half recovered", store_init_domain(store, "example.com"), COMMIT_REFUSED);
-    }
-    CU_ASSERT(killed > 0);
-    CHECK_DONE(mine, store_recover(mine, journal, false, &recovered));
+    recovering_begin(&r);
+    CHECK_DONE(r.mine, store_recover(r.mine, r.journal, false, &recovered));
     CHECK_INT("mailboxes", (long long)recovered.mailboxes, CROWD + 1);
     CHECK_INT("domains", (long long)recovered.domains, 1);
     CHECK_INT("hosts", (long long)recovered.hosts, 1);
-    CHECK_INT("at", (long long)recovered.at.epoch, (long long)epoch);
-    CHECK_INT("an event", (long long)case_epoch(mine), (long long)epoch + 1);
-    struct sum after = sum_of(mine);
-    CU_ASSERT(before.sum == after.sum && before.count == after.count);
-    struct store_totals totals;
-    CHECK_INT("totals", store_totals(mine, "example.com", &totals), LOOKUP_FOUND);
-    CHECK_INT("locked", (long long)totals.locked, CROWD + 1);
-    CHECK_INT("mine", case_look(mine, rc.conf, "u7@example.com"), 'l');
-    CHECK_INT("theirs compares", case_look(theirs, rc.conf, "u7@example.com"), 'l');
-    CHECK_INT("fence anew", case_status(mine, EVENT_FLIP, "u7"), CHANGE_FENCE);
-    follow(mine, journal);
-    CHECK_DONE(mine, case_host(mine, "mx1", SIDE_OLD, case_epoch(mine)));
-    CHECK_INT("goes on", case_status(mine, EVENT_FLIP, "u7"), CHANGE_MADE);
+    CHECK_INT("at", (long long)recovered.at.epoch, (long long)r.epoch);
+    check_recovered(&r);
+    CHECK_INT("fence anew", case_status(r.mine, EVENT_FLIP, "u7"), CHANGE_FENCE);
+    follow(r.mine, r.journal);
+    CHECK_DONE(r.mine, case_host(r.mine, "mx1", SIDE_OLD, case_epoch(r.mine)));
+    CHECK_INT("goes on", case_status(r.mine, EVENT_FLIP, "u7"), CHANGE_MADE);
 
-    /* From the older journal: it does not hold what Redis holds. */
-    CHECK_INT("older", store_recover(mine, older, false, &recovered), COMMIT_REFUSED);
-    CHECK_HAS("older", store_error(mine), "nothing to recover");
-    CHECK_INT("missing", store_recover(mine, "/nonexistent/journal", false, &recovered),
+    /* From the older journal: Redis holds what it does not. */
+    CHECK_INT("older", store_recover(r.mine, r.older, false, &recovered), COMMIT_REFUSED);
+    CHECK_HAS("older", store_error(r.mine), "nothing to recover");
+    CHECK_INT("missing", store_recover(r.mine, "/nonexistent/journal", false, &recovered),
               COMMIT_REFUSED);
-    CHECK_HAS("missing", store_error(mine), "/nonexistent/journal");
-    CHECK_INT("unchanged", case_look(mine, rc.conf, "u7@example.com"), 'n');
-    store_free(mine);
-    store_free(theirs);
-    store_free(store);
-    journal_reader_free(head);
-    journal_reader_free(older_head);
-    case_end(&rc);
+    CHECK_HAS("missing", store_error(r.mine), "/nonexistent/journal");
+    CHECK_INT("unchanged", case_look(r.mine, r.rc.conf, "u7@example.com"), 'n');
+    recovering_end(&r);
+}
+
+static void test_recover_killed(void)
+{
+    struct recovering r;
+    struct recover_result recovered;
+    recovering_begin(&r);
+    int killed = 0;
+    for (int attempt = 0; attempt < 50 && killed < 4; attempt++) {
+        tell(&r.rc, "FLUSHALL", (char *)NULL);
+        if (!killed_recovery(&r.rc, r.journal, killed * 3))
+            continue;
+        killed++;
+        CHECK_INT("mine", case_look(r.mine, r.rc.conf, "u7@example.com"), '?');
+        CHECK_INT("no journal", case_look(r.store, r.rc.conf, "u7@example.com"), '?');
+        CHECK_INT("init", store_init_domain(r.store, "example.com"), COMMIT_REFUSED);
+    }
+    CU_ASSERT(killed > 0);
+    CHECK_DONE(r.mine, store_recover(r.mine, r.journal, false, &recovered));
+    check_recovered(&r);
+    recovering_end(&r);
 }
 
 static void test_recover_another_history(void)
@@ -684,8 +770,10 @@ static void test_recover_another_history(void)
     furnish(store);
     CHECK_DONE(store, case_host(store, "mx9", SIDE_OLD, 3));
     for (int i = 0; i < 5; i++)
-        CHECK_DONE(store, case_change(store, i % 2 ? EVENT_UNLOCK : EVENT_LOCK, "a", &result));
-    CHECK_INT("refused", store_recover(store, journal, false, &recovered), COMMIT_REFUSED);
+        CHECK_DONE(store,
+                   case_change(store, i % 2 ? EVENT_UNLOCK : EVENT_LOCK, "a", &result));
+    CHECK_INT("refused", store_recover(store, journal, false, &recovered),
+              COMMIT_REFUSED);
     CHECK_HAS("refused", store_error(store), "--force");
     CHECK_DONE(store, store_recover(store, journal, true, &recovered));
     CHECK_INT("as the journal has it", case_look(store, rc.conf, "a@example.com"), 'l');
@@ -710,10 +798,12 @@ int main(void)
         { "password", test_password },
         { "durable", test_durable },
         { "replicas", test_replicas },
+        { "damaged", test_damaged },
         { "history", test_history },
         { "trimmed below the journal", test_trimmed_below_the_journal },
         { "an event wakes the reader", test_event_wakes },
         { "recover", test_recover },
+        { "recover, killed halfway", test_recover_killed },
         { "recover another history", test_recover_another_history },
     };
     if (!case_has_redis()) {

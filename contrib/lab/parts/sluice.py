@@ -41,7 +41,6 @@ milter {{
 policyd {{
   policy = "unix:{sockets}/policy.sock"
   map = "unix:{sockets}/map.sock"
-  http = "127.0.0.1:{http_port}"
 }}
 sync {{
   command = {{{sync}}}
@@ -96,12 +95,11 @@ class Daemon:
 
 
 class Sluice:
-    def __init__(self, directory, side, bindir, postfix, redis, http_port):
+    def __init__(self, directory, side, bindir, postfix, redis):
         self.directory = directory
         self.side = side
         self.redis = redis
         self.hostname = postfix.hostname
-        self.http_port = http_port
         self.fence = "wait"
         self.hold = "queue"
         self.sync = ["/bin/true"]
@@ -132,7 +130,7 @@ class Sluice:
             side=self.side, hostname=self.hostname, redis=self.redis,
             postfix_config=self._postfix_config, fence=self.fence,
             hold=self.hold, user=USER, group=GROUP, state=self.state,
-            sockets=self.sockets, http_port=self.http_port,
+            sockets=self.sockets,
             sync=", ".join(json.dumps(str(word)) for word in self.sync),
             sync_extra=self.sync_extra, domains=sections, extra=self.extra)
         with open(self.config_path, "w", encoding="utf-8") as file:

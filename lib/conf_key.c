@@ -1,0 +1,247 @@
+/*
+ * conf_key: the table of keys. It is the truth about names, limits and allowed
+ * words; conf/sluice.conf and sluice.conf(5) tell the admin the same. Defaults
+ * stand in conf.c, in the form that libConfuse wants.
+ *
+ * A check looks at one value alone. What depends on two of them (a domain that
+ * is redirected to itself, a next hop that this host's side needs) is checked
+ * in conf.c, when all are known. Messages repeat the value where it is short,
+ * and say what would be right.
+ */
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "addr.h"
+#include "conf_key.h"
+#include "conf_value.h"
+
+#define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+__attribute__((format(printf, 3, 4))) static bool say(char *wrong, size_t size,
+                                                      const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    if (vsnprintf(wrong, size, fmt, args) < 0 && size > 0)
+        wrong[0] = '\0';
+    va_end(args);
+    return false;
+}
+
+static bool check_words(const struct conf_key *key, const char *value, char *wrong,
+                        size_t size)
+{
+    size_t len = strlen(value);
+    const char *word = key->words;
+
+    while (*word) {
+        size_t word_len = strcspn(word, "|");
+        if (len > 0 && len == word_len && strncmp(word, value, len) == 0)
+            return true;
+        word += word_len + (word[word_len] == '|');
+    }
+    return say(wrong, size, "%s = \"%s\": must be one of %s", key->name, value,
+               key->words);
+}
+
+static bool check_text(const struct conf_key *key, const char *value, char *wrong,
+                       size_t size)
+{
+    size_t len = strlen(value);
+
+    if (len < (size_t)key->min)
+        return say(wrong, size, "%s: must not be empty", key->name);
+    if (len > (size_t)key->max)
+        return say(wrong, size, "%s: longer than %ld bytes", key->name, key->max);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)value[i] < 0x20 || value[i] == 0x7f)
+            return say(wrong, size, "%s: control characters are not allowed", key->name);
+    return true;
+}
+
+static bool check_path(const struct conf_key *key, const char *value, char *wrong,
+                       size_t size)
+{
+    if (!check_text(key, value, wrong, size))
+        return false;
+    if (value[0] != '/')
+        return say(wrong, size, "%s = \"%s\": must be an absolute path", key->name,
+                   value);
+    return true;
+}
+
+static bool check_delimiter(const struct conf_key *key, const char *value, char *wrong,
+                            size_t size)
+{
+    if (!check_text(key, value, wrong, size))
+        return false;
+    if (value[strcspn(value, " @\"\\<>")])
+        return say(wrong, size, "%s = \"%s\": must not hold space, @, quote, \\, < or >",
+                   key->name, value);
+    return true;
+}
+
+static bool check_hostname(const struct conf_key *key, const char *value, char *wrong,
+                           size_t size)
+{
+    char name[ADDR_DOMAIN_MAX + 1];
+
+    if (!addr_domain(value, strlen(value), name) || name[0] == '[')
+        return say(wrong, size, "%s = \"%s\": not a host name", key->name, value);
+    return true;
+}
+
+static bool check_domain(const struct conf_key *key, const char *value, char *wrong,
+                         size_t size)
+{
+    char name[ADDR_DOMAIN_MAX + 1];
+
+    if (!addr_domain(value, strlen(value), name))
+        return say(wrong, size, "%s: \"%s\" is not a domain name", key->name, value);
+    return true;
+}
+
+/* The title of a section: an address literal can only be another name. */
+static bool check_title(const struct conf_key *key, const char *value, char *wrong,
+                        size_t size)
+{
+    if (value[0] == '[')
+        return say(wrong, size, "%s: \"%s\" is not a domain name", key->name, value);
+    return check_domain(key, value, wrong, size);
+}
+
+static bool check_endpoint(const struct conf_key *key, const char *value, char *wrong,
+                           size_t size)
+{
+    struct conf_host_port hp = { .port = 0 };
+
+    if (!check_text(key, value, wrong, size))
+        return false;
+    if (strncmp(value, "unix:", 5) == 0) {
+        size_t len = strlen(value + 5);
+        if (value[5] != '/')
+            return say(wrong, size, "%s = \"%s\": the path must be absolute", key->name,
+                       value);
+        if (len > SOCKET_PATH_MAX)
+            return say(wrong, size,
+                       "%s: the socket path has %zu bytes, a unix socket allows %zu",
+                       key->name, len, SOCKET_PATH_MAX);
+        return true;
+    }
+    const char *fault =
+        conf_host_port(strncmp(value, "tcp:", 4) == 0 ? value + 4 : value, &hp);
+    if (!fault && hp.port == 0)
+        fault = "has no port";
+    if (fault)
+        return say(wrong, size,
+                   "%s = \"%s\": %s; write \"unix:/path\" or \"tcp:host:port\"",
+                   key->name, value, fault);
+    return true;
+}
+
+static bool check_hop(const struct conf_key *key, const char *value, char *wrong,
+                      size_t size)
+{
+    struct conf_host_port hp = { .port = 0 };
+
+    if (!check_text(key, value, wrong, size))
+        return false;
+    const char *fault = conf_host_port(value, &hp);
+    if (!fault && !hp.brackets && conf_is_address(hp.host))
+        fault = "is an address, which Postfix wants in brackets: [address]:port";
+    if (fault)
+        return say(wrong, size, "%s = \"%s\": %s", key->name, value, fault);
+    return true;
+}
+
+static bool check_new_address(const struct conf_key *key, const char *value, char *wrong,
+                              size_t size)
+{
+    char name[ADDR_DOMAIN_MAX + 1];
+    const char *at = strrchr(value, '@');
+    const char *mark = strstr(value, "%l");
+
+    if (!check_text(key, value, wrong, size))
+        return false;
+    if (!mark || strchr(value, '%') != mark || strchr(mark + 1, '%'))
+        return say(wrong, size, "%s = \"%s\": must contain %%l once and no other %%",
+                   key->name, value);
+    if (!at || mark > at || value[strcspn(value, " \"\\<>")])
+        return say(wrong, size, "%s = \"%s\": must be like \"%%l@tenant.example.net\"",
+                   key->name, value);
+    if (!addr_domain(at + 1, strlen(at + 1), name))
+        return say(wrong, size, "%s = \"%s\": \"%s\" is not a domain name", key->name,
+                   value, at + 1);
+    return true;
+}
+
+static bool check_duration(const struct conf_key *key, const char *value, char *wrong,
+                           size_t size)
+{
+    int seconds;
+
+    if (!conf_duration(value, &seconds))
+        return say(wrong, size,
+                   "%s = \"%s\": must be a number with s, m, h or d, up to 30 days",
+                   key->name, value);
+    return true;
+}
+
+#define TEXT_MAX      1024
+#define DIRECTORY_MAX 3000                  /* leaves room for a file's name */
+#define HOP_MAX       (ADDR_DOMAIN_MAX + 8) /* brackets and ":65535" */
+#define NO_LIMIT      0, 0
+
+const struct conf_key conf_keys[] = {
+    { NULL, "side", check_words, NO_LIMIT, "old|new" },
+    { NULL, "hostname", check_hostname, NO_LIMIT, NULL },
+    { NULL, "redis", check_endpoint, 1, TEXT_MAX, NULL },
+    { NULL, "redis-user", check_text, 1, TEXT_MAX, NULL },
+    { NULL, "redis-password-file", check_path, 1, PATH_MAX - 1, NULL },
+    { NULL, "redis-replicas", NULL, 0, 100, NULL },
+    { NULL, "redis-durable", NULL, NO_LIMIT, NULL },
+    { NULL, "lookup-timeout", NULL, 10, 10000, NULL },
+    { NULL, "command-timeout", NULL, 100, 60000, NULL },
+    { NULL, "mta", check_words, NO_LIMIT, "postfix" },
+    { NULL, "postfix-config", check_path, 1, DIRECTORY_MAX, NULL },
+    { NULL, "postfix-commands", check_path, 1, DIRECTORY_MAX, NULL },
+    { NULL, "fence", check_words, NO_LIMIT, "wait|reload" },
+    { NULL, "hold", check_words, NO_LIMIT, "queue|defer" },
+    { NULL, "user", check_text, 1, 255, NULL },
+    { NULL, "group", check_text, 1, 255, NULL },
+    { NULL, "state-dir", check_path, 1, DIRECTORY_MAX, NULL },
+    { NULL, "log", check_words, NO_LIMIT, "syslog|stderr" },
+    { NULL, "recipient-delimiter", check_delimiter, 0, 16, NULL },
+    { "milter", "listen", check_endpoint, 1, TEXT_MAX, NULL },
+    { "policyd", "policy", check_endpoint, 1, TEXT_MAX, NULL },
+    { "policyd", "map", check_endpoint, 1, TEXT_MAX, NULL },
+    { "sync", "command", check_text, 0, 4096, NULL },
+    { "sync", "reverse-command", check_text, 0, 4096, NULL },
+    { "sync", "jobs", NULL, 1, 1000, NULL },
+    { "sync", "timeout", check_duration, NO_LIMIT, NULL },
+    { "sync", "on-failure", check_words, NO_LIMIT, "unlock|keep" },
+    { "domain", "same-as", check_domain, NO_LIMIT, NULL },
+    { "domain", "old", check_hop, 1, HOP_MAX, NULL },
+    { "domain", "new", check_hop, 1, HOP_MAX, NULL },
+    { "domain", "new-address", check_new_address, 1, ADDR_TEXT_MAX, NULL },
+    { "domain", "redirect-domains", check_domain, NO_LIMIT, NULL },
+    { "domain", "copy-outbound", NULL, NO_LIMIT, NULL },
+};
+const size_t conf_key_count = sizeof(conf_keys) / sizeof(conf_keys[0]);
+
+const struct conf_key conf_key_domain = { NULL, "domain", check_title, NO_LIMIT, NULL };
+
+const struct conf_key *conf_key_find(const char *section, const char *name)
+{
+    for (size_t i = 0; i < conf_key_count; i++) {
+        const char *of = conf_keys[i].section;
+        bool same = section && of ? strcmp(section, of) == 0 : section == of;
+        if (same && strcmp(conf_keys[i].name, name) == 0)
+            return &conf_keys[i];
+    }
+    return NULL;
+}
