@@ -52,10 +52,17 @@ static void refuse(struct changes *changes, struct tally *tally, const char *loc
     doc_text(object, "reason", reason);
 }
 
+void changes_free(struct changes *changes)
+{
+    doc_free(changes->refusals);
+    changes->refusals = NULL;
+}
+
 void changes_end(struct changes *changes)
 {
     if (changes->messages > CHANGE_REFUSALS_MAX)
-        message("and %" PRIu64 " more were refused", changes->messages - CHANGE_REFUSALS_MAX);
+        message("and %" PRIu64 " more were refused",
+                changes->messages - CHANGE_REFUSALS_MAX);
 }
 
 static void add_tally(struct tally *to, const struct tally *from)
@@ -88,8 +95,8 @@ static void judge(struct changes *changes, struct tally *tally, const char *loca
 /* ---- mailboxes one by one ---------------------------------------------- */
 
 static void count_one(struct changes *changes, struct tally *tally, const char *domain,
-                      const char *local, enum change_status status, const struct home *before,
-                      uint64_t epoch)
+                      const char *local, enum change_status status,
+                      const struct home *before, uint64_t epoch)
 {
     switch (status) {
     case CHANGE_MADE:
@@ -115,8 +122,8 @@ static void count_one(struct changes *changes, struct tally *tally, const char *
         break;
     case CHANGE_FENCE:
         tally->unfenced++;
-        if (before->epoch > changes->epoch)
-            changes->epoch = before->epoch;
+        if (before->epoch > changes->unfenced_epoch)
+            changes->unfenced_epoch = before->epoch;
         break;
     }
 }
@@ -150,8 +157,8 @@ static int change_chunk(struct changes *changes, const struct change *change,
         break;
     }
     for (size_t i = 0; i < change->count; i++)
-        count_one(changes, tally, change->domain, change->items[i].local, result->status[i],
-                  &result->before[i], result->epoch);
+        count_one(changes, tally, change->domain, change->items[i].local,
+                  result->status[i], &result->before[i], result->epoch);
     return EXIT_DONE;
 }
 
@@ -179,8 +186,9 @@ static int change_list(struct changes *changes, const char *domain, char *const 
                                  .force = changes->force,
                                  .without = changes->without };
         for (size_t i = 0; i < n; i++)
-            items[i] = (struct change_item){ .local = locals[from + i],
-                                             .expect_epoch = expect ? expect[from + i] : 0 };
+            items[i] =
+                (struct change_item){ .local = locals[from + i],
+                                      .expect_epoch = expect ? expect[from + i] : 0 };
         code = command_stopped() && !changes->to_the_end
                    ? report_interrupted(changes)
                    : change_chunk(changes, &change, result, tally);
@@ -219,9 +227,9 @@ int changes_list(struct changes *changes, const char *domain, char *const *local
         code = change_list(changes, domain, locals, expect, count, &mine);
     else
         code = homes_look_up(changes->context, domain, locals, count, predict_one,
-                             &prediction) ?
-                   EXIT_DONE :
-                   EXIT_SERVICE;
+                             &prediction)
+                   ? EXIT_DONE
+                   : EXIT_SERVICE;
     add_tally(tally, &mine);
     add_tally(&changes->all, &mine);
     return code;
@@ -340,6 +348,10 @@ static int change_domain(struct changes *changes, const char *domain,
                               .context = changes };
     enum commit outcome = store_change_all(store, &all);
     count_all(changes, &all, before, tally);
+    /* A lock of the whole domain locks its own record last. */
+    if (all.unfenced > 0 && before->own.state == HOME_LOCKED &&
+        before->own.epoch > changes->unfenced_epoch)
+        changes->unfenced_epoch = before->own.epoch;
     if (outcome != COMMIT_DONE || command_stopped())
         tally->own = false; /* it comes last */
     if (all.epoch > changes->epoch)
@@ -386,6 +398,6 @@ int changes_target(struct changes *changes, const struct target *target,
 {
     if (target->whole)
         return changes_domain(changes, target->domain->name, tally);
-    return changes_list(changes, target->domain->name, target->locals, NULL, target->count,
-                        tally);
+    return changes_list(changes, target->domain->name, target->locals, NULL,
+                        target->count, tally);
 }

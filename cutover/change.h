@@ -31,7 +31,8 @@ struct changes {
                          whole domain adds its own */
     /* results */
     struct tally all;
-    uint64_t epoch;   /* highest of the locks that were made or there before */
+    uint64_t epoch;   /* highest of what was made or was there before */
+    uint64_t unfenced_epoch; /* highest lock of the unfenced, as far as known */
     doc *refusals;    /* made by changes_init(); doc_put() it or doc_free() it */
     uint64_t messages;
 };
@@ -49,6 +50,8 @@ int changes_list(struct changes *changes, const char *domain, char *const *local
                  const uint64_t *expect, size_t count, struct tally *tally);
 int changes_target(struct changes *changes, const struct target *target,
                    struct tally *tally);
+/* Frees the refusals, if nobody has put them into a document. */
+void changes_free(struct changes *changes);
 /* "and N more were refused", once at the end. */
 void changes_end(struct changes *changes);
 

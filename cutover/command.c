@@ -73,8 +73,10 @@ int command_need_store(struct command_context *context)
     enum lookup journal = read_journal(context, &head);
     if (journal == LOOKUP_FAILED) {
         conf_journal_path(context->conf, path, sizeof(path));
-        message("this host's journal %s cannot be read: run this as root; if it is damaged, "
-                "the log of sluice-policyd says more", path);
+        message(
+            "this host's journal %s cannot be read: run this as root; if it is damaged, "
+            "the log of sluice-policyd says more",
+            path);
         return EXIT_SERVICE;
     }
     switch (store_position(context->store, &at)) {
@@ -87,9 +89,10 @@ int command_need_store(struct command_context *context)
         break;
     }
     if (journal == LOOKUP_FOUND)
-        message("Redis (%s) holds none of sluice's data, but this host's journal does: it "
-                "was emptied; rebuild it: sluice recover",
-                context->conf->redis.text);
+        message(
+            "Redis (%s) holds none of sluice's data, but this host's journal does: it "
+            "was emptied; rebuild it: sluice recover",
+            context->conf->redis.text);
     else
         message("Redis (%s) holds none of sluice's data: run sluice init",
                 context->conf->redis.text);

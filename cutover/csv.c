@@ -131,7 +131,8 @@ static bool take_plain(struct csv *csv, enum state *state, int c)
         return false;
     }
     if (c == '"') {
-        csv->error = "a quote inside an unquoted field (quote the field, double the quote)";
+        csv->error =
+            "a quote inside an unquoted field (quote the field, double the quote)";
         if (*state != FIELD_START)
             return false;
         *state = QUOTED;

@@ -105,10 +105,11 @@ struct wait {
 static int give_up(const struct wait *wait, const struct fence_view *view)
 {
     if (view->answer == FENCE_SILENT)
-        message("no sign of life from %s: the %s is not complete there. The mailboxes stay "
-                "locked. Start sluice-policyd there and run the same command again, or go "
-                "on without a host: --without-host NAME",
-                view->silent, wait->what);
+        message(
+            "no sign of life from %s: the %s is not complete there. The mailboxes stay "
+            "locked. Start sluice-policyd there and run the same command again, or go "
+            "on without a host: --without-host NAME",
+            view->silent, wait->what);
     else
         message("no MTA host is registered that could confirm the %s: is sluice-policyd "
                 "running? The mailboxes stay locked; run the same command again",
@@ -174,7 +175,8 @@ int fence_wait(struct command_context *context, const char *what, uint64_t epoch
     while ((code = look_once(&wait)) == GOES_ON) {
         if (!command_sleep(LOOK_MS)) {
             message("interrupted: the %s is not complete. The mailboxes stay locked; run "
-                    "the same command again to go on", what);
+                    "the same command again to go on",
+                    what);
             code = EXIT_AGAIN;
             break;
         }

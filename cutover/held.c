@@ -59,7 +59,8 @@ static bool collect(void *context, const struct held *held)
 static int oldest_first(const void *a, const void *b)
 {
     const struct message_row *left = a, *right = b;
-    return (left->held.since > right->held.since) - (left->held.since < right->held.since);
+    return (left->held.since > right->held.since) -
+           (left->held.since < right->held.since);
 }
 
 static void free_listing(struct listing *listing)
@@ -157,9 +158,11 @@ static void print_list(const struct listing *listing, int64_t now)
     print("%zu %s on hold", listing->count,
           listing->count == 1 ? "message is" : "messages are");
     if (loops > 0)
-        print("%" PRIu64 " of them because of a loop: they came back although they had been "
-              "forwarded. Look at the routing of both sides, then: sluice held release ID",
-              loops);
+        print(
+            "%" PRIu64
+            " of them because of a loop: they came back although they had been "
+            "forwarded. Look at the routing of both sides, then: sluice held release ID",
+            loops);
 }
 
 static void document_list(const struct listing *listing, int64_t now)
@@ -273,8 +276,8 @@ static void release_one(struct command_context *context, const struct listing *l
     }
 }
 
-static int release(struct command_context *context, const struct listing *listing, int argc,
-                   char **argv)
+static int release(struct command_context *context, const struct listing *listing,
+                   int argc, char **argv)
 {
     int code = EXIT_DONE;
     if (argc < 1 || argc > RELEASE_MAX) {

@@ -85,8 +85,9 @@ bool homes_look_up(struct command_context *context, const char *domain,
             return false;
         }
         for (size_t i = 0; more && i < batch->n; i++)
-            more = each(data, batch->from + i,
-                        locals[batch->from + i][0] ? &batch->routes[i].home : &batch->own);
+            more =
+                each(data, batch->from + i,
+                     locals[batch->from + i][0] ? &batch->routes[i].home : &batch->own);
     }
     free(batch);
     return true;

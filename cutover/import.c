@@ -57,8 +57,8 @@ struct import {
 
 /* ---- reading ----------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3)))
-static void complain(struct import *import, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void complain(struct import *import,
+                                                           const char *fmt, ...)
 {
     char text[1024];
     va_list args;
@@ -119,8 +119,9 @@ static bool read_header(struct import *import)
         complain(import, "this is a mailbox, not a header: the first row must name the "
                          "columns, among them \"address\"");
     else
-        complain(import, "no column \"address\" or \"email\" in the header row (columns are "
-                         "separated by commas)");
+        complain(import,
+                 "no column \"address\" or \"email\" in the header row (columns are "
+                 "separated by commas)");
     return false;
 }
 
@@ -129,8 +130,8 @@ static struct bucket *bucket_for(struct import *import, const struct conf_domain
     for (size_t i = 0; i < import->bucket_count; i++)
         if (import->buckets[i].domain == domain)
             return &import->buckets[i];
-    struct bucket *grown = reallocarray(import->buckets, import->bucket_count + 1,
-                                        sizeof(*grown));
+    struct bucket *grown =
+        reallocarray(import->buckets, import->bucket_count + 1, sizeof(*grown));
     if (!grown)
         return NULL;
     import->buckets = grown;
@@ -200,11 +201,12 @@ static const char *target_address(struct import *import, struct bucket *bucket,
     if (strcmp(addr.local, own->local) == 0 && strcmp(addr.domain, own->domain) == 0)
         return "";
     if (!allowed_target(bucket->domain, addr.domain)) {
-        complain(import,
-                 "%s: %s is not in redirect-domains: add  redirect-domains = {\"%s\"}  to "
-                 "domain \"%s\" in %s",
-                 column, addr.domain, addr.domain, bucket->domain->name,
-                 import->context->conf->path);
+        complain(
+            import,
+            "%s: %s is not in redirect-domains: add  redirect-domains = {\"%s\"}  to "
+            "domain \"%s\" in %s",
+            column, addr.domain, addr.domain, bucket->domain->name,
+            import->context->conf->path);
         return NULL;
     }
     addr_format(addr.local, addr.domain, canonical);
@@ -227,8 +229,8 @@ static void take_mailbox(struct import *import, struct bucket *bucket,
             return;
     }
     if (import->copy_column != NO_COLUMN) {
-        item.copy = target_address(import, bucket, addr, "copy",
-                                   &fields[import->copy_column]);
+        item.copy =
+            target_address(import, bucket, addr, "copy", &fields[import->copy_column]);
         if (!item.copy)
             return;
     }
@@ -382,13 +384,14 @@ static void count_results(struct bucket *bucket, const struct change_result *res
         else if (result->before[i].listed)
             bucket->changed++;
         else
-            bucket->new++;
+            bucket->new ++;
     }
 }
 
 static int report_interrupted(struct import *import)
 {
-    message("interrupted after %" PRIu64 " of %" PRIu64 " mailboxes: run the same command "
+    message("interrupted after %" PRIu64 " of %" PRIu64
+            " mailboxes: run the same command "
             "again to go on",
             import->done, import->rows);
     return EXIT_AGAIN;
@@ -448,7 +451,7 @@ static bool compare_one(void *data, size_t index, const struct home *home)
     struct bucket *bucket = data;
     const struct change_item *item = &bucket->items[index];
     if (!home->listed)
-        bucket->new++;
+        bucket->new ++;
     else if ((item->new_address && strcmp(item->new_address, home->new_address) != 0) ||
              (item->copy && strcmp(item->copy, home->copy) != 0))
         bucket->changed++;
@@ -460,9 +463,9 @@ static bool compare_one(void *data, size_t index, const struct home *home)
 static int compare_bucket(struct import *import, struct bucket *bucket)
 {
     return homes_look_up(import->context, bucket->domain->name, names_list(bucket->names),
-                         names_count(bucket->names), compare_one, bucket) ?
-               EXIT_DONE :
-               EXIT_SERVICE;
+                         names_count(bucket->names), compare_one, bucket)
+               ? EXIT_DONE
+               : EXIT_SERVICE;
 }
 
 static int write_bucket(struct import *import, struct bucket *bucket,
@@ -475,7 +478,8 @@ static int write_bucket(struct import *import, struct bucket *bucket,
     while (from < count) {
         while (sent < count && sent < from + AHEAD && !command_stopped()) {
             struct change change = chunk_at(bucket, sent);
-            (void)store_change_begin(import->context->store, &change); /* finish() tells */
+            (void)store_change_begin(import->context->store,
+                                     &change); /* finish() tells */
             sent += change.count;
         }
         if (sent == from)
@@ -528,7 +532,8 @@ static void report(struct import *import)
         all.unchanged += bucket->unchanged;
         print("%s %s: %" PRIu64 " new, %" PRIu64 " with other addresses, %" PRIu64
               " unchanged",
-              verb, bucket->domain->name, bucket->new, bucket->changed, bucket->unchanged);
+              verb, bucket->domain->name, bucket->new, bucket->changed,
+              bucket->unchanged);
         doc *object = doc_add(domains, doc_object());
         doc_text(object, "domain", bucket->domain->name);
         count_in(object, bucket);

@@ -106,10 +106,11 @@ static int register_all(struct command_context *context, bool empty)
     for (size_t i = 0; i < context->conf->domain_count && code == EXIT_DONE; i++) {
         const char *name = context->conf->domains[i].name;
         bool fresh;
-        code = register_domain(context, name, empty && (i == 0 || context->dry_run), &fresh);
+        code =
+            register_domain(context, name, empty && (i == 0 || context->dry_run), &fresh);
         if (code != EXIT_DONE)
             break;
-        print(!fresh              ? "%s: registered before, nothing changed"
+        print(!fresh             ? "%s: registered before, nothing changed"
               : context->dry_run ? "%s: would be registered, home old"
                                  : "%s: registered, home old",
               name);
@@ -133,8 +134,9 @@ static void tell_next(struct command_context *context)
     if (context->dry_run || store_hosts(context->store, &hosts, &n) == LOOKUP_FAILED)
         return;
     if (n == 0)
-        notice("no MTA host is registered yet: start sluice-policyd on every one, then run "
-               "sluice doctor");
+        notice(
+            "no MTA host is registered yet: start sluice-policyd on every one, then run "
+            "sluice doctor");
     free(hosts);
 }
 
@@ -161,8 +163,9 @@ static int check_removable(struct command_context *context, const struct host *h
         return EXIT_SERVICE;
     }
     if (now_ms - host->seen_ms <= HOST_SILENT_MS) {
-        message("%s is alive: stop sluice-policyd there first, or it registers itself again",
-                host->name);
+        message(
+            "%s is alive: stop sluice-policyd there first, or it registers itself again",
+            host->name);
         return EXIT_CHECK;
     }
     if (host->held > 0 && !force) {
@@ -222,8 +225,9 @@ int command_init(struct command_context *context, int argc, char **argv)
     if (!options_parse(specs, sizeof(specs) / sizeof(specs[0]), &argc, argv))
         return EXIT_USE;
     if (argc > 1 || (force && !host)) {
-        message(force ? "--force is for --remove-host" : "no arguments are taken: the "
-                "domains are those of the configuration");
+        message(force ? "--force is for --remove-host"
+                      : "no arguments are taken: the "
+                        "domains are those of the configuration");
         return EXIT_USE;
     }
     if (host) {

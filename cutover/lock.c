@@ -60,7 +60,7 @@ static int run_forced(struct run *run)
         message("out of memory");
         return EXIT_SERVICE;
     }
-    doc_free(changes->refusals);
+    changes_free(changes);
     changes->refusals = doc_array();
     changes->messages = CHANGE_REFUSALS_MAX; /* they were named */
     changes->all = (struct tally){ 0 };
@@ -81,20 +81,23 @@ static int handle_unfenced(struct run *run)
     struct changes *changes = &run->changes;
     struct fence_view view;
     uint64_t n = changes->all.unfenced;
-    fence_look(changes->context->store, changes->epoch, changes->without, &view);
+    uint64_t epoch = changes->unfenced_epoch ? changes->unfenced_epoch : changes->epoch;
+    fence_look(changes->context->store, epoch, changes->without, &view);
     const char *waiting = view.waiting[0] ? view.waiting : "an MTA host";
     if (!run->force) {
-        message("%" PRIu64 " %s refused: the lock is not complete on %s. Wait for it with "
+        message("%" PRIu64
+                " %s refused: the lock is not complete on %s. Wait for it with "
                 "sluice lock%s; --force goes on at the risk of losing what is delivered "
                 "there at this moment",
                 n, n == 1 ? "mailbox was" : "mailboxes were", waiting,
                 changes->op == EVENT_UNLOCK ? " or sluice rollback" : "");
         return EXIT_AGAIN;
     }
-    notice("--force: the lock of %" PRIu64 " %s is not complete on %s. A message that is "
-           "being delivered there now may land in the mailbox after it was copied, and stay "
-           "behind on that side",
-           n, n == 1 ? "mailbox" : "mailboxes", waiting);
+    notice(
+        "--force: the lock of %" PRIu64 " %s is not complete on %s. A message that is "
+        "being delivered there now may land in the mailbox after it was copied, and stay "
+        "behind on that side",
+        n, n == 1 ? "mailbox" : "mailboxes", waiting);
     return run_forced(run);
 }
 
@@ -164,8 +167,9 @@ static int confirm_lock(struct run *run)
         print("confirmed by every MTA host but those of --without-host: see to it that "
               "those deliver nothing");
     else if (code == EXIT_DONE)
-        print("confirmed by every MTA host: nothing is delivered into what is locked until "
-              "flip or unlock");
+        print(
+            "confirmed by every MTA host: nothing is delivered into what is locked until "
+            "flip or unlock");
     return code;
 }
 
@@ -177,7 +181,8 @@ static int report_release(struct run *run)
         code = handle_unfenced(run);
     report_targets(run);
     if (run->changes.all.made > 0)
-        print("sluice-policyd releases the held mail now (sluice held shows what is left)");
+        print(
+            "sluice-policyd releases the held mail now (sluice held shows what is left)");
     return code;
 }
 
@@ -198,8 +203,8 @@ static int complete(struct run *run)
 }
 
 static int change_command(struct command_context *context, enum event_op op,
-                          const struct option_spec *specs, size_t spec_count, struct run *run,
-                          int argc, char **argv)
+                          const struct option_spec *specs, size_t spec_count,
+                          struct run *run, int argc, char **argv)
 {
     fence_normalise_without(argc, argv);
     if (!options_parse(specs, spec_count, &argc, argv))
@@ -229,6 +234,7 @@ static int change_command(struct command_context *context, enum event_op op,
 
 static void run_free(struct run *run)
 {
+    changes_free(&run->changes);
     free(run->tallies);
     targets_free(&run->targets);
 }

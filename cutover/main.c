@@ -21,6 +21,7 @@
 #include "log.h"
 #include "output.h"
 
+/* clang-format off */
 #define TARGETS_HELP                                                                       \
     "  ADDRESS   a mailbox\n"                                                              \
     "  DOMAIN    its listed mailboxes and the domain's own record\n"                       \
@@ -90,6 +91,7 @@ static const struct command commands[] = {
       "  --force               also over a history that this journal does not contain\n",
       true, command_recover },
 };
+/* clang-format on */
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 struct shared {
@@ -102,15 +104,16 @@ static void print_usage(FILE *to)
     fputs("usage: sluice [-c FILE] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\n", to);
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs("\nEverywhere:\n"
-          "  -c FILE     configuration (default " CONF_DEFAULT_PATH ")\n"
-          "  --json      one document on standard output\n"
-          "  --dry-run   say what would change, change nothing\n"
-          "  --help      with a command: its options\n"
-          "  --version\n"
-          "\nExit: 0 done, 1 a check failed or some were refused, 64 usage, 65 bad input,\n"
-          "69 a service is missing, 75 not complete (safe to repeat), 78 configuration.\n",
-          to);
+    fputs(
+        "\nEverywhere:\n"
+        "  -c FILE     configuration (default " CONF_DEFAULT_PATH ")\n"
+        "  --json      one document on standard output\n"
+        "  --dry-run   say what would change, change nothing\n"
+        "  --help      with a command: its options\n"
+        "  --version\n"
+        "\nExit: 0 done, 1 a check failed or some were refused, 64 usage, 65 bad input,\n"
+        "69 a service is missing, 75 not complete (safe to repeat), 78 configuration.\n",
+        to);
 }
 
 static void print_help(const struct command *command)
@@ -182,8 +185,8 @@ static const struct command *find_command(const char *name)
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
-        bool begun = strlen(name) > 1 &&
-                     strncmp(commands[i].name, name, strlen(name)) == 0;
+        bool begun =
+            strlen(name) > 1 && strncmp(commands[i].name, name, strlen(name)) == 0;
         size_t far = begun ? 0 : distance(name, commands[i].name);
         if (far < least && far < strlen(name)) {
             least = far;
@@ -199,8 +202,8 @@ static const struct command *find_command(const char *name)
 }
 
 /* Configuration, store, run. */
-static int run_command(const struct command *command, const struct shared *shared, int argc,
-                       char **argv)
+static int run_command(const struct command *command, const struct shared *shared,
+                       int argc, char **argv)
 {
     char error[1024], journal[4096];
     struct command_context context = {

@@ -47,9 +47,11 @@ static bool set_value(const struct option_spec *spec, const char *text)
     case OPTION_NUMBER:
     case OPTION_PERHAPS:
         perhaps = spec->value;
-        if (parse_number(text, spec->kind == OPTION_NUMBER ? spec->value : &perhaps->number))
+        if (parse_number(text,
+                         spec->kind == OPTION_NUMBER ? spec->value : &perhaps->number))
             return true;
-        message("--%s: \"%s\" is not a number from 1 to %d", spec->name, text, NUMBER_MAX);
+        message("--%s: \"%s\" is not a number from 1 to %d", spec->name, text,
+                NUMBER_MAX);
         return false;
     case OPTION_DURATION:
         if (duration_parse(text, spec->value))
@@ -90,7 +92,8 @@ static bool take_option(const struct option_spec *specs, size_t count, int argc,
     if (spec->kind == OPTION_PERHAPS) {
         struct option_perhaps *perhaps = spec->value;
         perhaps->given = true;
-        if (!equals && (*i + 1 >= argc || argv[*i + 1][strspn(argv[*i + 1], "0123456789")]))
+        if (!equals &&
+            (*i + 1 >= argc || argv[*i + 1][strspn(argv[*i + 1], "0123456789")]))
             return true;
     }
     if (equals)

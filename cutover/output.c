@@ -77,8 +77,8 @@ static void make_harmless(char *text)
 }
 
 /* Formats into text; what does not fit ends with "...". */
-__attribute__((format(printf, 3, 0)))
-static void compose(char *text, size_t size, const char *fmt, va_list args)
+__attribute__((format(printf, 3, 0))) static void compose(char *text, size_t size,
+                                                          const char *fmt, va_list args)
 {
     int n = vsnprintf(text, size, fmt, args);
     if (n < 0)
@@ -265,8 +265,8 @@ void progress_set(uint64_t done, const char *detail, ...)
     va_start(args, detail);
     compose(progress.detail, sizeof(progress.detail), detail, args);
     va_end(args);
-    bool moved = done != progress.done ||
-                 strcmp(progress.detail, progress.last_detail) != 0;
+    bool moved =
+        done != progress.done || strcmp(progress.detail, progress.last_detail) != 0;
     progress.done = done;
     int64_t now = clock_ms();
     if (on_terminal()) {

@@ -44,9 +44,10 @@ static void name_other_hosts(struct command_context *context, uint64_t epoch)
     for (size_t i = 0; i < n; i++) {
         if (strcmp(hosts[i].name, context->conf->hostname) == 0)
             continue;
-        notice("%s has a journal of its own: if \"sluice recover --dry-run\" there shows a "
-               "later change than %" PRIu64 ", run sluice recover --force there",
-               hosts[i].name, epoch);
+        notice(
+            "%s has a journal of its own: if \"sluice recover --dry-run\" there shows a "
+            "later change than %" PRIu64 ", run sluice recover --force there",
+            hosts[i].name, epoch);
     }
     free(hosts);
 }
@@ -56,7 +57,8 @@ static void report(struct command_context *context, const char *path,
 {
     doc *document = doc_object();
     if (context->dry_run)
-        print("would rebuild Redis from %s, up to change %" PRIu64, path, result->at.epoch);
+        print("would rebuild Redis from %s, up to change %" PRIu64, path,
+              result->at.epoch);
     else
         print("rebuilt from %s, up to change %" PRIu64 ": %" PRIu64 " domains, %" PRIu64
               " mailboxes, %" PRIu64 " hosts",
@@ -71,6 +73,27 @@ static void report(struct command_context *context, const char *path,
         doc_number(document, "hosts", (int64_t)result->hosts);
     }
     doc_print(document);
+}
+
+/* A refusal. Redis having gone on from this host's own journal is no fault: a
+ * recover that was run before, or that nobody needs. */
+static int report_refusal(struct command_context *context, bool own)
+{
+    struct position at;
+    char *reason = strdup(store_error(context->store));
+    bool fine = own && reason && store_position(context->store, &at) == LOOKUP_FOUND;
+    if (fine) {
+        doc *document = doc_object();
+        print("nothing to do: %s", reason);
+        doc_text(document, "command", "recover");
+        doc_flag(document, "dry_run", false);
+        doc_number(document, "epoch", (int64_t)at.epoch);
+        doc_print(document);
+    } else {
+        message("%s", reason ? reason : "out of memory");
+    }
+    free(reason);
+    return fine ? EXIT_DONE : EXIT_CHECK;
 }
 
 int command_recover(struct command_context *context, int argc, char **argv)
@@ -101,8 +124,7 @@ int command_recover(struct command_context *context, int argc, char **argv)
         case COMMIT_DONE:
             break;
         case COMMIT_REFUSED:
-            message("%s", store_error(context->store));
-            return EXIT_CHECK;
+            return report_refusal(context, path == own);
         case COMMIT_UNCERTAIN:
             message("%s. The outcome is unknown: run the same command again",
                     store_error(context->store));

@@ -43,9 +43,9 @@
 /* One mailbox on its way back; the domain's own record is the one with local
  * "". Number i of the arrays is name i of the set. */
 struct box {
-    int64_t flipped;     /* unix s; 0: not known */
-    uint64_t epoch;      /* of its rollback; 0: it is not locked for it */
-    const char *target;  /* its address on the new side; NULL: the same */
+    int64_t flipped;    /* unix s; 0: not known */
+    uint64_t epoch;     /* of its rollback; 0: it is not locked for it */
+    const char *target; /* its address on the new side; NULL: the same */
     bool copied;
 };
 
@@ -251,7 +251,8 @@ static int list_arrivals(struct rollback *rollback)
 
 /* ---- the copy back ----------------------------------------------------- */
 
-static void note_failure(struct rollback *rollback, const char *address, const char *reason)
+static void note_failure(struct rollback *rollback, const char *address,
+                         const char *reason)
 {
     rollback->failed++;
     message("%s stays locked: %s", address, reason);
@@ -282,7 +283,8 @@ static bool make_variables(const struct way_back *way, const struct box *box,
 
 /* The mailbox's log, the same as the sync's: its lock tells when one still runs. */
 static enum run_log_result open_log(const struct way_back *way, const char *local,
-                                    const char *address, int *log, char *error, size_t size)
+                                    const char *address, int *log, char *error,
+                                    size_t size)
 {
     char name[PLAN_FILE_NAME_MAX + 1], file[PLAN_FILE_NAME_MAX + 5];
     char header[ADDR_TEXT_MAX + 128], when[TIME_TEXT_MAX];
@@ -296,9 +298,9 @@ static enum run_log_result open_log(const struct way_back *way, const char *loca
 struct copy {
     struct rollback *rollback;
     struct run_set *set;
-    size_t way, box;   /* the next one to start */
+    size_t way, box; /* the next one to start */
     uint64_t total, done;
-    bool impossible;   /* the command cannot be executed */
+    bool impossible; /* the command cannot be executed */
 };
 
 /* Children are known by one number: the way's in the upper half. */
@@ -331,7 +333,8 @@ static bool start_copy(struct copy *copy, struct way_back *way, size_t index)
     enum run_start_result started = RUN_IMPOSSIBLE;
     if (make_variables(way, &way->boxes[index], address, variables)) {
         struct run_command command = { sync->reverse_command,
-                                       (const char *const *)variables, log, sync->timeout };
+                                       (const char *const *)variables, log,
+                                       sync->timeout };
         started = run_start(copy->set, JOB_ID(way - rollback->ways, index), &command,
                             clock_ms(), error);
     } else {
@@ -378,8 +381,9 @@ static void take_copies(struct copy *copy)
         }
         const char *local = names_list(way->names)[JOB_BOX(id)];
         addr_format(local, way->target->domain->name, address);
-        snprintf(reason, sizeof(reason), "reverse sync: %s (its log is in %.200s/cutover)",
-                 text, copy->rollback->context->conf->state_dir);
+        snprintf(reason, sizeof(reason),
+                 "reverse sync: %s (its log is in %.200s/cutover)", text,
+                 copy->rollback->context->conf->state_dir);
         note_failure(copy->rollback, address, reason);
     }
 }
@@ -457,8 +461,8 @@ static int unlock_way(struct changes *changes, struct way_back *way, bool all)
     int code = EXIT_SERVICE;
     bool complete = true;
     for (size_t i = 0; i < count; i++)
-        complete = complete && (all || i == own || way->boxes[i].epoch == 0 ||
-                                way->boxes[i].copied);
+        complete = complete &&
+                   (all || i == own || way->boxes[i].epoch == 0 || way->boxes[i].copied);
     if (locals && epochs) {
         if (own != SIZE_MAX && complete && way->boxes[own].epoch > 0) {
             epochs[n] = way->boxes[own].epoch;
@@ -470,7 +474,8 @@ static int unlock_way(struct changes *changes, struct way_back *way, bool all)
             epochs[n] = way->boxes[i].epoch;
             locals[n++] = names_list(way->names)[i];
         }
-        code = changes_list(changes, way->target->domain->name, locals, epochs, n, &tally);
+        code =
+            changes_list(changes, way->target->domain->name, locals, epochs, n, &tally);
     } else {
         message("out of memory");
     }
@@ -497,7 +502,7 @@ static int unlock_all(struct rollback *rollback, bool all)
     if (code == EXIT_DONE && changes.all.refused + changes.all.unfenced > 0)
         code = EXIT_AGAIN;
     rollback->unlocked = changes.all.made + changes.all.already;
-    doc_free(changes.refusals);
+    changes_free(&changes);
     return code;
 }
 
@@ -515,10 +520,11 @@ static void tell_next(int argc, char **argv)
         }
         snprintf(names + used, sizeof(names) - used, "%s%s", used ? " " : "", argv[i]);
     }
-    message("no sync reverse-command is configured: the mailboxes stay locked, their mail "
-            "waits. Copy what arrived back to the old server, then run: sluice unlock %s   "
-            "(to give the rollback up instead: sluice flip %s)",
-            names, names);
+    message(
+        "no sync reverse-command is configured: the mailboxes stay locked, their mail "
+        "waits. Copy what arrived back to the old server, then run: sluice unlock %s   "
+        "(to give the rollback up instead: sluice flip %s)",
+        names, names);
 }
 
 /* After the list: copy and unlock. */
@@ -538,7 +544,8 @@ static int bring_back(struct rollback *rollback, int argc, char **argv)
           rollback->unlocked, rollback->unlocked == 1 ? "mailbox is" : "mailboxes are");
     if (rollback->failed > 0)
         message("%" PRIu64 " %s locked: correct the cause and run the same command again",
-                rollback->failed, rollback->failed == 1 ? "mailbox stays" : "mailboxes stay");
+                rollback->failed,
+                rollback->failed == 1 ? "mailbox stays" : "mailboxes stay");
     return code == EXIT_DONE ? unlocked : code;
 }
 
@@ -587,8 +594,9 @@ static int prepare(struct rollback *rollback)
         return EXIT_SERVICE;
     }
     int code = command_need_store(context);
-    return code == EXIT_DONE ? fence_check_without(context->store, rollback->changes.without)
-                             : code;
+    return code == EXIT_DONE
+               ? fence_check_without(context->store, rollback->changes.without)
+               : code;
 }
 
 static void report(struct rollback *rollback, int code)

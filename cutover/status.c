@@ -43,8 +43,8 @@ struct status {
     size_t alarm_count;
 };
 
-__attribute__((format(printf, 2, 3)))
-static void alarm_add(struct status *status, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void alarm_add(struct status *status,
+                                                            const char *fmt, ...)
 {
     char(*grown)[ALARM_MAX] =
         reallocarray(status->alarm_texts, status->alarm_count + 1, sizeof(*grown));
@@ -115,12 +115,18 @@ static void show_domain(struct status *status, struct sheet *sheet, doc *domains
     doc_text(object, "domain", name);
     doc_flag(object, "registered", found == LOOKUP_FOUND);
     if (found != LOOKUP_FOUND) {
-        const char *cells[] = { name, found == LOOKUP_ABSENT ? "not registered" : "unknown",
-                                NULL, NULL, NULL, NULL, NULL, NULL };
+        const char *cells[] = {
+            name, found == LOOKUP_ABSENT ? "not registered" : "unknown",
+            NULL, NULL,
+            NULL, NULL,
+            NULL, NULL
+        };
         sheet_row(sheet, cells);
         if (found == LOOKUP_ABSENT)
-            alarm_add(status, "%s is not registered, its mail is answered \"try later\": run "
-                              "sluice init", name);
+            alarm_add(status,
+                      "%s is not registered, its mail is answered \"try later\": run "
+                      "sluice init",
+                      name);
         else
             alarm_add(status, "%s: %s", name, store_error(status->context->store));
         return;
@@ -154,14 +160,17 @@ static void show_domain(struct status *status, struct sheet *sheet, doc *domains
 /* The domains to show: the named ones, or all configured. */
 static void show_domains(struct status *status)
 {
-    static const char *const headers[] = { "domain",  "home",   ">mailboxes", ">old",
-                                           ">locked", ">new",   ">floaters", "last floater" };
+    static const char *const headers[] = {
+        "domain",  "home", ">mailboxes", ">old",
+        ">locked", ">new", ">floaters",  "last floater"
+    };
     struct sheet *sheet = sheet_new(headers, 8);
     doc *domains = doc_put(status->document, "domains", doc_array());
     if (status->targets) {
         for (size_t i = 0; i < status->targets->count; i++)
             if (status->targets->items[i].whole)
-                show_domain(status, sheet, domains, status->targets->items[i].domain->name);
+                show_domain(status, sheet, domains,
+                            status->targets->items[i].domain->name);
     } else {
         const struct conf *conf = status->context->conf;
         for (size_t i = 0; i < conf->domain_count; i++)
@@ -182,8 +191,10 @@ static void check_unknown_domains(struct status *status)
     for (size_t i = 0; names[i]; i++) {
         const struct conf_domain *domain = conf_managed(status->context->conf, names[i]);
         if (!domain || strcmp(domain->name, names[i]) != 0)
-            alarm_add(status, "%s is registered but not in %s: this host delivers its mail "
-                              "without asking", names[i], status->context->conf->path);
+            alarm_add(status,
+                      "%s is registered but not in %s: this host delivers its mail "
+                      "without asking",
+                      names[i], status->context->conf->path);
     }
     store_list_free(names);
 }
@@ -199,12 +210,16 @@ static void check_host(struct status *status, const struct host *host)
 {
     char duration[DURATION_TEXT_MAX];
     if (host_silent(status, host))
-        alarm_add(status, "%s: no sign of life for %s: locks are not completed and held mail "
-                          "is not released there; start sluice-policyd", host->name,
+        alarm_add(status,
+                  "%s: no sign of life for %s: locks are not completed and held mail "
+                  "is not released there; start sluice-policyd",
+                  host->name,
                   duration_text((status->now_ms - host->seen_ms) / 1000, duration));
     if (host->loops > 0)
-        alarm_add(status, "%s: %" PRIu64 " messages are on hold because of a loop (sluice "
-                          "held)", host->name, host->loops);
+        alarm_add(status,
+                  "%s: %" PRIu64 " messages are on hold because of a loop (sluice "
+                  "held)",
+                  host->name, host->loops);
     for (size_t i = 0; i < status->host_count; i++)
         if (&status->hosts[i] == host && i > 0 &&
             strcmp(host->version, status->hosts[0].version) != 0)
@@ -253,8 +268,9 @@ static void show_host(struct status *status, struct sheet *sheet, doc *hosts,
 
 static void show_hosts(struct status *status)
 {
-    static const char *const headers[] = { "host",   "side",  "seen",   "fence",   ">held",
-                                           ">loops", ">left", "oldest", "version", "state" };
+    static const char *const headers[] = { "host",    "side",   "seen",  "fence",
+                                           ">held",   ">loops", ">left", "oldest",
+                                           "version", "state" };
     struct sheet *sheet = sheet_new(headers, 10);
     doc *hosts = doc_put(status->document, "hosts", doc_array());
     for (size_t i = 0; i < status->host_count; i++)
@@ -320,8 +336,8 @@ static void print_home(const struct status *status, const char *address,
                        const struct home *home)
 {
     char since[TIME_TEXT_MAX], ago[DURATION_TEXT_MAX + 8];
-    print("%s: %s since %s (%s)%s", address, home_text(home), time_text(home->since, since),
-          ago_text(status, home->since, ago),
+    print("%s: %s since %s (%s)%s", address, home_text(home),
+          time_text(home->since, since), ago_text(status, home->since, ago),
           home->listed ? "" : "; not listed, it follows its domain");
     print("  mail:          old side: %s, new side: %s",
           verdict_name(verdict_decide(SIDE_OLD, LOOKUP_FOUND, home)),
@@ -380,8 +396,8 @@ static int show_mailboxes(struct status *status)
         view.target = &status->targets->items[i];
         if (view.target->whole)
             continue;
-        if (!homes_look_up(status->context, view.target->domain->name, view.target->locals,
-                           view.target->count, show_mailbox, &view))
+        if (!homes_look_up(status->context, view.target->domain->name,
+                           view.target->locals, view.target->count, show_mailbox, &view))
             return EXIT_SERVICE;
     }
     return EXIT_DONE;
@@ -445,7 +461,8 @@ static int report(struct command_context *context, const struct targets *targets
     return code;
 }
 
-static int watch(struct command_context *context, const struct targets *targets, int seconds)
+static int watch(struct command_context *context, const struct targets *targets,
+                 int seconds)
 {
     bool terminal = isatty(STDOUT_FILENO) == 1;
     command_catch_signals();
@@ -481,8 +498,8 @@ int command_status(struct command_context *context, int argc, char **argv)
             return code;
     }
     const struct targets *named = argc > 1 ? &targets : NULL;
-    int code = watching.given ? watch(context, named, watching.number)
-                              : report(context, named);
+    int code =
+        watching.given ? watch(context, named, watching.number) : report(context, named);
     if (named)
         targets_free(&targets);
     return code;

@@ -19,14 +19,14 @@
 struct reader {
     const struct conf *conf;
     struct targets *out;
-    const char *file;    /* NULL: the command line */
+    const char *file; /* NULL: the command line */
     unsigned long line;
     size_t errors;
     int failed; /* exit code: out of memory, a file that cannot be read; or 0 */
 };
 
-__attribute__((format(printf, 2, 3)))
-static void complain(struct reader *reader, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void complain(struct reader *reader,
+                                                           const char *fmt, ...)
 {
     char text[TARGETS_LINE_MAX + 512];
     va_list args;
@@ -104,8 +104,9 @@ static void take(struct reader *reader, const char *text, size_t len)
             add(reader, domain, addr.local);
         return;
     case ADDR_OVERLONG:
-        complain(reader, "\"%.*s...\": the part before the @ is longer than %d characters",
-                 shown, text, ADDR_LOCAL_MAX);
+        complain(reader,
+                 "\"%.*s...\": the part before the @ is longer than %d characters", shown,
+                 text, ADDR_LOCAL_MAX);
         return;
     case ADDR_NULL:
     case ADDR_NO_DOMAIN:

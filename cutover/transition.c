@@ -9,6 +9,7 @@
 
 /* For each change: the record letters it moves, those it makes, and what to
  * say about each other one. */
+/* clang-format off */
 static const struct rule {
     enum event_op op;
     const char *done;
@@ -45,6 +46,7 @@ static const struct rule {
         { 'l', "is locked on its way to the new side: rollback moves only mailboxes at "
                "home new (sluice unlock gives the move up)" } } },
 };
+/* clang-format on */
 
 static const struct rule *find_rule(enum event_op op)
 {
@@ -69,7 +71,8 @@ const char *transition_refusal(enum event_op op, enum home_state state, bool rol
 {
     const struct rule *rule = find_rule(op);
     char letter = home_letter(state, rollback);
-    for (size_t i = 0; rule && i < sizeof(rule->refusals) / sizeof(rule->refusals[0]); i++)
+    for (size_t i = 0; rule && i < sizeof(rule->refusals) / sizeof(rule->refusals[0]);
+         i++)
         if (rule->refusals[i].letter == letter)
             return rule->refusals[i].reason;
     return "is in a state that this command does not move";

@@ -498,3 +498,24 @@ def test_redis_emptied_in_mid_cutover():
                     "moved (" not in err and "not complete" in err)
         expect("no home was made up",
                case.redis.command("KEYS", "sluice:home:*"), [])
+
+
+def test_host_that_comes_during_the_sync_is_fenced_too():
+    with cutover_case(mailboxes=("a",)) as case:
+        case.sync("echo run >>$dir/runs\n"
+                  "while [ ! -e $dir/go ]; do sleep 0.1; done")
+        running = case.start(DOMAIN)
+        case.wait_for("runs")
+        seen = str(int(time.time() * 1000))
+        case.redis.command("HSET", "sluice:hosts", "late.example.com",
+                           f"side=old\tfenced=0\tjournaled=0\tswept=0\t"
+                           f"seen={seen}\tversion=0.1.0\tstate=new here")
+        case.write("go", "")
+        time.sleep(1)
+        expect("not flipped", case.homes()["a"], "l")
+        case.hosts.names["late.example.com"] = "old"
+        code, _, err = running.wait()
+        expect(f"exit code ({err})", code, 0)
+        expect("synced again, after its fence", case.read("runs"),
+               "run\nrun\n")
+        expect("homes", case.homes(), {"": "n", "a": "n"})

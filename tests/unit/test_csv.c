@@ -31,7 +31,8 @@ static void read_all(const char *input, size_t len, char *out, size_t size)
             append(out, size, result == CSV_FAILED ? "failed" : "");
             break;
         }
-        snprintf(text, sizeof(text), "%s%lu", result == CSV_BAD ? "!" : "", csv_line(csv));
+        snprintf(text, sizeof(text), "%s%lu", result == CSV_BAD ? "!" : "",
+                 csv_line(csv));
         append(out, size, text);
         for (size_t i = 0; result == CSV_ROW && i < count; i++) {
             append(out, size, "<");
@@ -55,7 +56,10 @@ static void test_rows(void)
         { "no final line end", "a,b", "1<a><b> " },
         { "CRLF", "a\r\nb\r\n", "1<a> 2<b> " },
         { "CRLF at the very end", "a\r\n\r\n", "1<a> " },
-        { "byte order mark", "\xef\xbb\xbf" "a\nb\n", "1<a> 2<b> " },
+        { "byte order mark",
+          "\xef\xbb\xbf"
+          "a\nb\n",
+          "1<a> 2<b> " },
         { "only a byte order mark", "\xef\xbb\xbf", "" },
         { "empty lines", "a\n\n\r\nb\n\n", "1<a> 4<b> " },
         { "empty fields", ",a,\n,\n", "1<><a><> 2<><> " },

@@ -32,7 +32,8 @@ static struct conf *make_conf(void)
     const char *path = write_file(
         "sluice.conf",
         "side = old\nhostname = \"mx1.example.com\"\nredis = \"unix:/nowhere\"\n"
-        "domain \"example.com\" { same-as = {\"mail.example.com\"} old = \"[127.0.0.1]:1\" "
+        "domain \"example.com\" { same-as = {\"mail.example.com\"} old = "
+        "\"[127.0.0.1]:1\" "
         "new = \"[127.0.0.1]:2\" }\n"
         "domain \"example.org\" { old = \"[127.0.0.1]:1\" new = \"[127.0.0.1]:2\" }\n");
     struct conf *conf = conf_load(path, error, sizeof(error));
@@ -100,7 +101,9 @@ static void test_arguments(void)
         { { "example.com" }, EXIT_DONE, "example.com*;", "" },
         { { "a@example.com", "example.com" }, EXIT_DONE, "example.com*;", "" },
         { { "b@example.org", "a@example.com", "c@example.org" },
-          EXIT_DONE, "example.org:b,c;example.com:a;", "" },
+          EXIT_DONE,
+          "example.org:b,c;example.com:a;",
+          "" },
         { { "a+b@example.com" }, EXIT_DONE, "example.com:a+b;", "" },
         { { "\"a b\"@example.com" }, EXIT_DONE, "example.com:a b;", "" },
         { { "a@nowhere.net" }, EXIT_DATA, "", "domain \"nowhere.net\" {" },
@@ -109,7 +112,10 @@ static void test_arguments(void)
         { { "a b" }, EXIT_DATA, "", "neither an address nor a domain" },
         { { "a@" }, EXIT_DATA, "", "\"a@\" is not an address" },
         { { "" }, EXIT_DATA, "", "neither an address nor a domain" },
-        { { "a\x1b[2J@example.com" }, EXIT_DATA, "", "\"a?[2J@example.com\" is not an address" },
+        { { "a\x1b[2J@example.com" },
+          EXIT_DATA,
+          "",
+          "\"a?[2J@example.com\" is not an address" },
         { { NULL }, EXIT_USE, "", "name an address" },
     };
     struct conf *conf = make_conf();
@@ -135,12 +141,14 @@ static void test_file(void)
     char word[300], got[512], messages[4096];
     const char *words[] = { word };
     snprintf(word, sizeof(word), "@%s",
-             write_file("list", "\xef\xbb\xbf# all\r\n a@example.com \r\n\nb@example.com # x\n"
-                                "a#b@example.com\na@EXAMPLE.com"));
+             write_file("list",
+                        "\xef\xbb\xbf# all\r\n a@example.com \r\n\nb@example.com # x\n"
+                        "a#b@example.com\na@EXAMPLE.com"));
     CHECK_INT("good file", resolve(conf, 1, words, got, sizeof(got), messages, 4096),
               EXIT_DONE);
     CHECK_STR("good file", got, "example.com:a,b,a#b;");
-    snprintf(word, sizeof(word), "@%s", write_file("bad", "a@example.com\n\nx@y.net\nz@\n"));
+    snprintf(word, sizeof(word), "@%s",
+             write_file("bad", "a@example.com\n\nx@y.net\nz@\n"));
     CHECK_INT("bad file", resolve(conf, 1, words, got, sizeof(got), messages, 4096),
               EXIT_DATA);
     CHECK_INT("line 3", strstr(messages, "/bad:3: y.net is not a domain") != NULL, 1);
@@ -160,7 +168,8 @@ static void test_many_errors(void)
         strncat(text, "x@y.net\n", sizeof(text) - strlen(text) - 1);
     memset(text + strlen(text), 'a', TARGETS_LINE_MAX + 10); /* a line too long */
     snprintf(word, sizeof(word), "@%s", write_file("many", text));
-    CHECK_INT("code", resolve(conf, 1, words, got, sizeof(got), messages, 8192), EXIT_DATA);
+    CHECK_INT("code", resolve(conf, 1, words, got, sizeof(got), messages, 8192),
+              EXIT_DATA);
     CHECK_INT("the 20th", strstr(messages, ":20: ") != NULL, 1);
     CHECK_INT("the 21st", strstr(messages, ":21: ") == NULL, 1);
     CHECK_INT("count", strstr(messages, "and 11 more") != NULL, 1);
@@ -175,13 +184,13 @@ static void test_options(void)
     struct option_list list = { 0 };
     struct option_perhaps perhaps = { .number = 2 };
     const struct option_spec specs[] = {
-        { "flag", OPTION_FLAG, &flag },          { "text", OPTION_TEXT, &text },
-        { "number", OPTION_NUMBER, &number },    { "time", OPTION_DURATION, &seconds },
-        { "list", OPTION_LIST, &list },          { "perhaps", OPTION_PERHAPS, &perhaps },
+        { "flag", OPTION_FLAG, &flag },       { "text", OPTION_TEXT, &text },
+        { "number", OPTION_NUMBER, &number }, { "time", OPTION_DURATION, &seconds },
+        { "list", OPTION_LIST, &list },       { "perhaps", OPTION_PERHAPS, &perhaps },
     };
-    char words[][16] = { "cmd",     "a",  "--flag", "--text=x", "--number", "7",
-                         "--list",  "p",  "--list=q", "--time", "10m",      "--perhaps",
-                         "-",       "--", "--b" };
+    char words[][16] = { "cmd", "a",         "--flag", "--text=x", "--number",
+                         "7",   "--list",    "p",      "--list=q", "--time",
+                         "10m", "--perhaps", "-",      "--",       "--b" };
     char *argv[16];
     int argc = 15;
     for (int i = 0; i < argc; i++)
@@ -208,12 +217,18 @@ static void test_durations(void)
         int seconds; /* -1: refused */
         const char *shown;
     } cases[] = {
-        { "0", 0, "0 s" },           { "59s", 59, "59 s" },
-        { "90", 90, "1 min 30 s" },  { "61m", 3660, "1 h 01 min" },
-        { "25h", 90000, "1 d 1 h" }, { "3d", 259200, "3 d 0 h" },
-        { "", -1, "" },              { "x", -1, "" },
-        { "5x", -1, "" },            { "-1", -1, "" },
-        { "10ms", -1, "" },          { "99999999999999999999", -1, "" },
+        { "0", 0, "0 s" },
+        { "59s", 59, "59 s" },
+        { "90", 90, "1 min 30 s" },
+        { "61m", 3660, "1 h 01 min" },
+        { "25h", 90000, "1 d 1 h" },
+        { "3d", 259200, "3 d 0 h" },
+        { "", -1, "" },
+        { "x", -1, "" },
+        { "5x", -1, "" },
+        { "-1", -1, "" },
+        { "10ms", -1, "" },
+        { "99999999999999999999", -1, "" },
         { "400d", -1, "" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -269,7 +284,8 @@ static void test_transitions(void)
             got[n] = "mt-"[answer];
             const char *reason = transition_refusal(cases[i].op, state, rollback);
             if (answer == TRANSITION_REFUSED)
-                CHECK_STR("names itself", strstr(reason, cases[i].name) ? "" : reason, "");
+                CHECK_STR("names itself", strstr(reason, cases[i].name) ? "" : reason,
+                          "");
         }
         CHECK_STR(cases[i].name, got, cases[i].answers);
     }
