@@ -22,6 +22,18 @@
 #define LOOK_MS  250
 #define STORE_MS 60000 /* patience with a store that does not answer */
 
+static int by_name(const void *a, const void *b)
+{
+    const struct host *left = a, *right = b;
+    return strcmp(left->name, right->name);
+}
+
+void fence_sort_hosts(struct host *hosts, size_t n)
+{
+    if (n > 1)
+        qsort(hosts, n, sizeof(*hosts), by_name);
+}
+
 static bool excepted(const char *const *without, const char *name)
 {
     for (; without && *without; without++)
@@ -72,6 +84,7 @@ void fence_look(struct store *store, uint64_t epoch, const char *const *without,
         free(hosts);
         return;
     }
+    fence_sort_hosts(hosts, n);
     for (size_t i = 0; i < n; i++) {
         if (excepted(without, hosts[i].name))
             continue;
@@ -197,6 +210,7 @@ int fence_check_without(struct store *store, const char *const *without)
         message("%s", store_error(store));
         return EXIT_SERVICE;
     }
+    fence_sort_hosts(hosts, n);
     for (size_t i = 0; i < n; i++)
         append(names, sizeof(names), hosts[i].name);
     for (; *without && code == EXIT_DONE; without++) {

@@ -49,6 +49,9 @@ int fence_wait(struct command_context *context, const char *what, uint64_t epoch
  * after a message with the names there are, or EXIT_SERVICE. */
 int fence_check_without(struct store *store, const char *const *without);
 
+/* By name, for people: the store's order changes. */
+void fence_sort_hosts(struct host *hosts, size_t n);
+
 /* Puts the names after --without-host into lower case, as hosts register
  * themselves; before options_parse(). */
 void fence_normalise_without(int argc, char **argv);

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "fencewait.h"
 #include "homes.h"
 #include "options.h"
 #include "output.h"
@@ -445,6 +446,7 @@ static int report(struct command_context *context, const struct targets *targets
         message("%s", store_error(context->store));
         return EXIT_SERVICE;
     }
+    fence_sort_hosts(status.hosts, status.host_count);
     status.document = doc_object();
     status.alarms = doc_array();
     doc_text(status.document, "command", "status");

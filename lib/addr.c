@@ -9,8 +9,9 @@
  * and stay as they are; spaces need quotes; control characters have no place
  * anywhere, so that an address is always one field of one line.
  *
- * An address whose local part is malformed still tells its domain, if that is
- * one: it cannot be a listed mailbox, and the domain's own home decides.
+ * An address whose local part is malformed or too long still tells its domain,
+ * if that is one, and the beginning of its local part: "user+" and anything is
+ * delivered into user's mailbox.
  */
 #include <stdint.h>
 #include <string.h>
@@ -163,19 +164,21 @@ static bool find_at(const char *text, size_t len, size_t *at)
     return !quoted;
 }
 
-/* Unquotes and folds a local part whose quotes are known to be balanced. */
+/* Unquotes and folds a local part; out is what was read, cut at its size. */
 static enum addr_kind read_local(const char *text, size_t len, char *out)
 {
-    bool quoted = false;
+    bool quoted = false, bad = false;
     size_t used = 0;
 
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
-        bool escaped = c == '\\';
+        bool escaped = c == '\\' && i + 1 < len;
         if (escaped)
             c = text[++i];
-        if (is_control(c) || (c == ' ' && !quoted && !escaped))
-            return ADDR_BAD;
+        bad = is_control(c) || (c == ' ' && !quoted && !escaped) ||
+              (c == '\\' && !escaped);
+        if (bad)
+            break;
         if (c == '"' && !escaped) {
             quoted = !quoted;
             continue;
@@ -184,12 +187,23 @@ static enum addr_kind read_local(const char *text, size_t len, char *out)
             out[used] = lower(c);
         used++;
     }
-    if (used == 0)
+    out[used < ADDR_LOCAL_MAX ? used : ADDR_LOCAL_MAX] = '\0';
+    if (used == 0 || bad || quoted)
         return ADDR_BAD;
-    if (used > ADDR_LOCAL_MAX)
-        return ADDR_OVERLONG;
-    out[used] = '\0';
-    return ADDR_OK;
+    return used > ADDR_LOCAL_MAX ? ADDR_OVERLONG : ADDR_OK;
+}
+
+/* Where the quotes do not come out even (Postfix's internal form of a local part
+ * that has one), the domain still comes after the last '@' of all. */
+static bool find_domain(const char *text, size_t len, size_t *at)
+{
+    char domain[ADDR_DOMAIN_MAX + 1];
+    const char *last = memrchr(text, '@', len);
+
+    if (!last || !addr_domain(last + 1, (size_t)(text + len - last - 1), domain))
+        return false;
+    *at = (size_t)(last - text);
+    return true;
 }
 
 enum addr_kind addr_parse(const char *text, size_t len, struct addr *out)
@@ -203,18 +217,20 @@ enum addr_kind addr_parse(const char *text, size_t len, struct addr *out)
     }
     if (len == 0)
         return ADDR_NULL;
-    if (!skip_source_route(&text, &len) || !find_at(text, len, &at))
+    if (!skip_source_route(&text, &len))
+        return ADDR_BAD;
+    bool sound = find_at(text, len, &at);
+    if ((!sound || at == NO_AT) && !find_domain(text, len, &at) && !sound)
         return ADDR_BAD;
     size_t local_len = at == NO_AT ? len : at;
     if (at != NO_AT &&
         (local_len == 0 || !addr_domain(text + at + 1, len - at - 1, out->domain)))
         return ADDR_BAD;
     enum addr_kind kind = read_local(text, local_len, out->local);
-    if (kind != ADDR_OK)
-        out->local[0] = '\0';
-    if (at == NO_AT)
-        return kind == ADDR_OK ? ADDR_NO_DOMAIN : ADDR_BAD;
-    return kind;
+    if (at != NO_AT || kind == ADDR_OK)
+        return at == NO_AT ? ADDR_NO_DOMAIN : kind;
+    out->local[0] = '\0';
+    return ADDR_BAD;
 }
 
 bool addr_base(const char *local, const char *delimiters, char out[ADDR_LOCAL_MAX + 1])

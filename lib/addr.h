@@ -28,12 +28,13 @@ enum addr_kind {
     ADDR_OK,        /* local and domain are set */
     ADDR_NULL,      /* "<>" or "": the null reverse-path */
     ADDR_NO_DOMAIN, /* local only, domain is "" ("postmaster", "*") */
-    ADDR_OVERLONG,  /* domain is set; the local part is longer than any listed
-                       mailbox: local is "", the domain's own home decides */
+    ADDR_OVERLONG,  /* domain is set; the local part is longer than that of any
+                       listed mailbox: local is its beginning, which may still
+                       name the mailbox of "user+a very long extension" */
     ADDR_BAD,       /* not an address: control characters, no local part, an
                        unfinished quote, a bad domain, over-long domain. Where
-                       only the local part is at fault, domain is set: that
-                       cannot be a listed mailbox, the domain's home decides */
+                       only the local part is at fault, domain is set, and local
+                       is what comes before the fault */
 };
 
 struct addr {

@@ -10,7 +10,8 @@
  *  - the domain's own record must exist even when the mailbox is found: without
  *    it the store is not the one that was initialised, and nothing in it counts;
  *  - an address that is too long or malformed before its '@' cannot be listed,
- *    and is still mail for a managed domain: the domain's record decides;
+ *    and is still mail for a managed domain: its base, if it has one, or else the
+ *    domain's record decides;
  *  - with a new-address pattern, a mailbox without a new address of its own
  *    gets one: %l is the mailbox's local part, without an extension that is not
  *    part of a listed address;
@@ -38,8 +39,9 @@ bool route_prepare(const struct conf *conf, const char *text, size_t len,
     route->same_as = strcmp(route->domain->name, route->addr.domain) != 0;
     if (route->same_as)
         memcpy(route->addr.domain, route->domain->name, strlen(route->domain->name) + 1);
-    if (!route->overlong)
-        addr_base(route->addr.local, conf->recipient_delimiter, route->base);
+    addr_base(route->addr.local, conf->recipient_delimiter, route->base);
+    if (route->overlong)
+        route->addr.local[0] = '\0';
     return true;
 }
 
@@ -64,7 +66,7 @@ void route_set_values(struct route *route, const struct route_value *own,
     const struct route_value *listed = NULL;
     if (!route->overlong && is_there(exact))
         listed = exact;
-    else if (!route->overlong && route->base[0] && is_there(base))
+    else if (route->base[0] && is_there(base))
         listed = base;
     if (listed) {
         if (!home_decode(listed->text, listed->len, &route->home))
@@ -83,13 +85,15 @@ static bool expand_pattern(const struct route *route, char out[ADDR_TEXT_MAX + 1
 {
     const char *pattern = route->domain->new_address;
 
-    if (!pattern || route->overlong)
+    if (!pattern)
         return false;
     const char *mark = strstr(pattern, "%l");
     const char *at = strrchr(pattern, '@');
     if (!mark || !at || mark + 2 > at)
         return false;
     const char *local = route->base[0] && !route->exact ? route->base : route->addr.local;
+    if (!local[0])
+        return false;
     char expanded[ADDR_LOCAL_MAX + 1];
     int len = snprintf(expanded, sizeof(expanded), "%.*s%s%.*s", (int)(mark - pattern),
                        pattern, local, (int)(at - mark - 2), mark + 2);
@@ -128,5 +132,6 @@ void route_finish(const struct conf *conf, struct route *route)
 
 void route_address(const struct route *route, char out[ADDR_TEXT_MAX + 1])
 {
-    addr_format(route->addr.local, route->addr.domain, out);
+    addr_format(route->overlong ? route->base : route->addr.local, route->addr.domain,
+                out);
 }

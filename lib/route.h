@@ -20,7 +20,8 @@
 struct route {
     const struct conf_domain *domain; /* NULL: not managed */
     bool same_as;     /* was reached under another name than domain->name */
-    bool overlong;    /* local part too long (or malformed) to be listed */
+    bool overlong;    /* local part too long (or malformed) to be listed: then
+                         addr.local is "", and base alone may be a mailbox */
     struct addr addr; /* domain = domain->name */
     char base[ADDR_LOCAL_MAX + 1]; /* "" when there is no extension */
 
@@ -52,7 +53,7 @@ void route_set_values(struct route *route, const struct route_value *own,
  * home.new_address. A forward without configured next hop is VERDICT_LATER. */
 void route_finish(const struct conf *conf, struct route *route);
 
-/* The canonical address. */
+/* The canonical address; of one that is too long or malformed its base's. */
 void route_address(const struct route *route, char out[ADDR_TEXT_MAX + 1]);
 
 #endif

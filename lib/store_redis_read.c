@@ -63,7 +63,7 @@ static void ask_domain(struct store_redis *sr, const struct lookup_plan *plan,
     redis_arg_text(&sr->args, "");
     for (size_t i = from; i < end; i++) {
         const struct route *route = plan->routes[i];
-        if (route->overlong)
+        if (route->overlong && !route->base[0])
             continue;
         redis_arg_text(&sr->args, route->addr.local);
         if (route->base[0])
@@ -90,7 +90,7 @@ static void take_domain(const struct lookup_plan *plan, size_t from, size_t end,
     for (size_t i = from; i < end; i++) {
         struct route *route = plan->routes[i];
         struct route_value exact = none, base = none;
-        if (!route->overlong) {
+        if (!route->overlong || route->base[0]) {
             exact = value_of(resp_at(reply, at++));
             if (route->base[0])
                 base = value_of(resp_at(reply, at++));

@@ -16,7 +16,8 @@
  * DRAIN. A message that was in incoming or active when the caches were fresh
  * may have been resolved before that. Each that may be on its way into a
  * locked mailbox is noted once and waited for until it is gone from those two
- * queues, or was seen in deferred or hold: it is resolved anew after that.
+ * queues, or was seen in deferred or hold: it is resolved anew after that. With
+ * fence = reload it is also enough that no old process delivers any more.
  *
  * Limits: SAMPLE_MAX addresses are kept of a generation, for the self-test.
  */
@@ -416,6 +417,21 @@ static void strike_out(struct generation *generation, const struct listing *list
     generation->id_count = n;
 }
 
+/* After a reload the messages that were under way stay in incoming for a minute,
+ * delivered or not (qmgr_active.c: "skipped, still being delivered"); but the
+ * processes that deliver them end when they are done. */
+static void quiet(struct fence *fence)
+{
+    bool wanted = false;
+    for (struct generation *g = fence->first; g; g = g->next)
+        wanted |= g->stage == STAGE_DRAIN && g->reloading;
+    if (!wanted || fence->ports.quiet(fence->ports.context) != FENCE_YES)
+        return;
+    for (struct generation *g = fence->first; g; g = g->next)
+        if (g->stage == STAGE_DRAIN && g->reloading)
+            g->stage = STAGE_CONFIRMED;
+}
+
 static void drain_one(struct generation *generation, const struct listing *listing)
 {
     if (!generation->noted) {
@@ -440,11 +456,14 @@ static void step_drain(struct fence *fence)
     bool wanted = false, judge = false;
     struct listing listing = { 0 };
     int64_t begun = now(fence);
+    if (begun < fence->list_due_ms)
+        return;
+    quiet(fence);
     for (struct generation *g = fence->first; g; g = g->next) {
         wanted |= g->stage == STAGE_DRAIN;
         judge |= g->stage == STAGE_DRAIN && !g->noted;
     }
-    if (!wanted || begun < fence->list_due_ms)
+    if (!wanted)
         return;
     fence->list_why[0] = '\0';
     if (fence->ports.list(fence->ports.context, judge, take_message, &listing,

@@ -55,6 +55,9 @@ struct fence_ports {
      * process that may remember an address is left from before. */
     enum fence_answer (*reload)(void *context, char *why, size_t why_size);
     enum fence_answer (*settled)(void *context, char *why, size_t why_size);
+    /* fence = reload: YES when no process that delivers is left from before: then
+     * nothing in the queue matters. */
+    enum fence_answer (*quiet)(void *context);
     /* Calls each() for every message in the queue. */
     bool (*list)(void *context, bool judge, fence_message_fn *each, void *each_context,
                  char *why, size_t why_size);

@@ -9,7 +9,9 @@
  *
  * Reload: the processes that remember resolved addresses (Postfix
  * resolve_clnt.c is used by qmgr, local and smtpd; smtpd does not deliver) are
- * listed before `postfix reload`, and it is done when none of these is left.
+ * listed before `postfix reload`, and it is done when none of these is left. Each
+ * ends as soon as it has done what it was at; so do the delivery agents, and when
+ * none of those is left either, no old decision is being carried out any more.
  *
  * Drain: a message in incoming or active counts when a recipient's mailbox is
  * locked or its home cannot be found out, and when local(8) delivers any of
@@ -36,6 +38,7 @@
 struct old_process {
     uint64_t pid, started;
     char name[17];
+    bool remembers; /* resolved addresses; the others only deliver */
 };
 
 void keeper_ports_free(struct keeper_ports *ports)
@@ -238,24 +241,40 @@ static enum fence_answer port_selftest(void *context, const char *name,
 
 /* ---- reload ------------------------------------------------------------------------ */
 
+static bool is_one_of(const char *name, const char *const *list)
+{
+    for (; *list; list++)
+        if (strcmp(*list, name) == 0)
+            return true;
+    return false;
+}
+
+/* Of all children of master(8), those that matter. A name that is not known is
+ * taken for a delivery agent. */
 static void take_old(void *context, uint64_t pid, uint64_t started, const char *name)
 {
-    static const char *const remembering[] = { "qmgr", "nqmgr", "oqmgr", "local" };
+    static const char *const remembering[] = { "qmgr", "nqmgr", "oqmgr", "local", NULL };
+    static const char *const harmless[] = {
+        "master",   "smtpd", "cleanup", "pickup",  "trivial-rewrite", "tlsmgr",
+        "bounce",   "showq", "anvil",   "scache",  "proxymap",        "postlogd",
+        "verify",   "flush", "error",   "discard", "postscreen",      "dnsblog",
+        "tlsproxy", "qmqpd", "spawn",   NULL
+    };
     struct keeper_ports *ports = context;
-    bool wanted = false;
     ports->running |= strcmp(name, "master") == 0;
-    for (size_t i = 0; i < sizeof(remembering) / sizeof(remembering[0]); i++)
-        wanted |= strcmp(name, remembering[i]) == 0;
-    if (!wanted)
+    if (is_one_of(name, harmless))
         return;
     struct old_process *old = realloc(ports->old, (ports->old_count + 1) * sizeof(*old));
-    if (!old)
+    if (!old) {
+        ports->old_missed = true;
         return;
+    }
     ports->old = old;
     old += ports->old_count++;
     memset(old, 0, sizeof(*old));
     old->pid = pid;
     old->started = started;
+    old->remembers = is_one_of(name, remembering);
     memcpy(old->name, name, strnlen(name, sizeof(old->name) - 1));
 }
 
@@ -263,9 +282,10 @@ static enum fence_answer port_reload(void *context, char *why, size_t size)
 {
     struct keeper_ports *ports = context;
     ports->old_count = 0;
-    ports->running = false;
-    if (!ports->queue->ops->daemons(ports->queue, take_old, ports)) {
-        snprintf(why, size, "%s", queue_error(ports->queue));
+    ports->running = ports->old_missed = false;
+    if (!ports->queue->ops->daemons(ports->queue, take_old, ports) || ports->old_missed) {
+        snprintf(why, size, "%s",
+                 ports->old_missed ? "out of memory" : queue_error(ports->queue));
         return FENCE_FAILED;
     }
     bool reloaded = ports->queue->ops->reload(ports->queue);
@@ -279,8 +299,9 @@ static enum fence_answer port_reload(void *context, char *why, size_t size)
 
 struct survivors {
     const struct keeper_ports *ports;
-    const struct old_process *one;
-    size_t n;
+    const struct old_process *one; /* of those that remember */
+    size_t n;                      /* of those */
+    size_t all;
 };
 
 static void take_survivor(void *context, uint64_t pid, uint64_t started, const char *name)
@@ -289,7 +310,10 @@ static void take_survivor(void *context, uint64_t pid, uint64_t started, const c
     (void)name;
     for (size_t i = 0; i < survivors->ports->old_count; i++) {
         const struct old_process *old = &survivors->ports->old[i];
-        if (old->pid == pid && old->started == started) {
+        if (old->pid != pid || old->started != started)
+            continue;
+        survivors->all++;
+        if (old->remembers) {
             survivors->one = old;
             survivors->n++;
         }
@@ -310,6 +334,15 @@ static enum fence_answer port_settled(void *context, char *why, size_t size)
              "waiting for %zu of Postfix' processes of before the reload, e.g. %s %llu",
              survivors.n, survivors.one->name, (unsigned long long)survivors.one->pid);
     return FENCE_NOT_YET;
+}
+
+static enum fence_answer port_quiet(void *context)
+{
+    struct keeper_ports *ports = context;
+    struct survivors survivors = { .ports = ports };
+    if (!ports->queue->ops->daemons(ports->queue, take_survivor, &survivors))
+        return FENCE_FAILED; /* the listing says it too, or knows better */
+    return survivors.all == 0 ? FENCE_YES : FENCE_NOT_YET;
 }
 
 /* ---- drain --------------------------------------------------------------------------
@@ -392,6 +425,7 @@ struct fence_ports keeper_fence_ports(struct keeper_ports *ports)
         .selftest = port_selftest,
         .reload = port_reload,
         .settled = port_settled,
+        .quiet = port_quiet,
         .list = port_list,
     };
 }

@@ -27,6 +27,7 @@ struct keeper_ports {
     bool settings_known;
     int64_t settings_ms;     /* when they were read */
     struct old_process *old; /* of before a reload */
+    bool old_missed;         /* memory was short */
     bool running;            /* the MTA was, then */
     size_t old_count;
     struct route *routes;

@@ -371,7 +371,8 @@ static bool send_home(struct lookups *l, const struct query *query)
     const char *argv[5] = { "HMGET", key, "", route->addr.local, route->base };
     size_t lens[5] = { 5, sizeof(prefix) - 1 + domain_len, 0, strlen(route->addr.local),
                        strlen(route->base) };
-    int argc = route->overlong || lens[3] == 0 ? 3 : lens[4] == 0 ? 4 : 5;
+    /* An over-long address has a base alone; its place stays empty. */
+    int argc = lens[4] > 0 ? 5 : lens[3] > 0 ? 4 : 3;
     return redisAsyncCommandArgv(l->redis, on_home, NULL, argc, argv, lens) == REDIS_OK;
 }
 

@@ -83,7 +83,8 @@ static void virtual_answer(const struct route *route, char reply[SOCKETMAP_REPLY
     char address[ADDR_TEXT_MAX + 1];
     if (route->verdict == VERDICT_REDIRECT) {
         say(reply, "OK ", route->home.new_address);
-    } else if (route->verdict == VERDICT_FORWARD && route->same_as && !route->overlong) {
+    } else if (route->verdict == VERDICT_FORWARD && route->same_as &&
+               (!route->overlong || route->base[0])) {
         route_address(route, address);
         say(reply, "OK ", address);
     } else {

@@ -21,7 +21,7 @@ import subprocess
 import threading
 import time
 
-from harness import message, sluice_lab, wait_until
+from harness import Timeout, message, sluice_lab, wait_until
 from parts.mailbox import read_maildir
 from parts.postfix import run
 from parts.process import signal_group
@@ -86,8 +86,12 @@ def host_state(lab):
 
 
 def wait_state(lab, text, timeout=60):
-    wait_until(lambda: text in host_state(lab), timeout,
-               f"the old host says {text!r}", interval=0.1)
+    try:
+        wait_until(lambda: text in host_state(lab), timeout,
+                   f"the old host says {text!r}", interval=0.1)
+    except Timeout:
+        print(f"the old host's record: {host_state(lab)!r}")
+        raise
 
 
 def queued(lab, queue):

@@ -97,6 +97,12 @@ def test_local_submission_alias_and_forward():
         wait_delivered(lab, A, ["s0", "s1", "s2", "s3"])
 
 
+def _cover(lab):
+    """The host's local names are names of the managed domain."""
+    lab.old.sluice.domains["example.com"] = lab.domain_section(
+        lab.old, '  same-as = {"localhost", "old.lab.test"}\n')
+
+
 def _gate(lab):
     """A program for an alias: it waits until the returned file exists."""
     directory = os.path.join(lab.old.postfix.directory, "gate")
@@ -129,7 +135,7 @@ def _alias_that_hangs(fence):
         lab.old.postfix.postconf(mydestination="localhost, old.lab.test, example.com",
                                  virtual_mailbox_domains="senders.test")
         lab.old.postfix.alias("slow", f'"|{paths[0]}"', "games")
-        lab.old.sluice.domains["example.com"] = lab.domain_section(lab.old)
+        _cover(lab)
 
     with fence_lab(["games@example.com"], fence=fence, prepare=prepare) as lab:
         _, began, go = paths
@@ -249,6 +255,7 @@ def test_local_name_that_is_not_covered():
     def prepare(lab):
         lab.old.postfix.postconf(mydestination="localhost, old.lab.test, example.com, "
                                  "other.test", virtual_mailbox_domains="senders.test")
+        _cover(lab)
 
     with fence_lab(["games@example.com"], prepare=prepare) as lab:
         command = Command(lab, "lock", "games@example.com")

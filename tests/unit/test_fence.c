@@ -13,7 +13,7 @@
 struct scene {
     int64_t now;
     uint64_t started, answered;
-    enum fence_answer selftest, reload, settled;
+    enum fence_answer selftest, reload, settled, quiet;
     int selftests, reloads, lists, judged;
     int64_t slack;
     bool list_fails;
@@ -75,6 +75,11 @@ static enum fence_answer settled(void *context, char *why, size_t size)
     return say(scene->settled, "old qmgr", why, size);
 }
 
+static enum fence_answer quiet(void *context)
+{
+    return ((struct scene *)context)->quiet;
+}
+
 static bool list(void *context, bool judge, fence_message_fn *each, void *each_context,
                  char *why, size_t size)
 {
@@ -113,6 +118,7 @@ static struct fence *begin(enum conf_fence mode, uint64_t confirmed)
         .selftest = selftest,
         .reload = reload,
         .settled = settled,
+        .quiet = quiet,
         .list = list,
     };
     memset(&scene, 0, sizeof(scene));
@@ -316,6 +322,21 @@ static void test_reload(void)
     fence_free(fence);
 }
 
+static void test_reload_drain(void)
+{
+    struct fence *fence = begin(FENCE_RELOAD, 0);
+    give(fence, EVENT_LOCK, 1, "a\n");
+    scene.quiet = FENCE_NOT_YET;
+    scene.queue = "m1:A";
+    pass(fence, 5000);
+    CHECK_INT("an old process delivers", fence_epoch(fence), 0);
+    scene.queue = "m1:a"; /* it stays in incoming, though it is delivered */
+    scene.quiet = FENCE_YES;
+    pass(fence, 2000);
+    CHECK_INT("none is left", fence_epoch(fence), 1);
+    fence_free(fence);
+}
+
 static void test_reload_fails(void)
 {
     struct fence *fence = begin(FENCE_RELOAD, 0);
@@ -374,5 +395,6 @@ UNIT_MAIN("fence", { "wait", test_wait }, { "events that pass", test_passing_eve
           { "self-test", test_selftest }, { "drain", test_drain },
           { "seen twice", test_drain_seen_twice }, { "listing fails", test_list_fails },
           { "order", test_order }, { "reload", test_reload },
+          { "reload and drain", test_reload_drain },
           { "reload fails", test_reload_fails }, { "reload burst", test_reload_burst },
           { "replay", test_replay }, { "base", test_base })
