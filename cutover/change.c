@@ -371,6 +371,8 @@ static int change_domain(struct changes *changes, const char *domain,
     if (all.wrong_state > 0 && totals_of(changes, domain, &after) == EXIT_DONE) {
         judge_totals(changes, domain, &after, &refused);
         tally->refused = refused.refused;
+        if (changes->old_is_done)
+            tally->already += after.old; /* of the wrong state for the store */
     }
     return EXIT_DONE;
 }

@@ -1,7 +1,7 @@
 /*
  * cutover: moves mailboxes of a domain, one after the other, with their mail.
  *
- *     sluice cutover DOMAIN|@FILE|ADDRESS... [--batch N] [--jobs N]
+ *     sluice cutover ADDRESS|DOMAIN|@FILE... [--batch N] [--jobs N]
  *         [--without-host NAME]... [--no-probe] [--give-up TIME]
  *
  * Each mailbox: the new server is asked whether it takes the recipient; lock and
@@ -111,14 +111,10 @@ static bool load_one(void *context, const char *local, const struct home *home)
         loader->own = *home;
         return true;
     }
-    size_t index;
-    enum names_added known =
-        loader->wanted ? names_add(loader->wanted, local, &index) : NAMES_KNOWN;
-    if (known == NAMES_NEW)
+    if (loader->wanted && names_find(loader->wanted, local) == SIZE_MAX)
         return true;
     struct mailbox *m = new_box(loader);
-    loader->failed =
-        known == NAMES_FAILED || m == NULL || !fill_box(loader, m, local, home);
+    loader->failed = m == NULL || !fill_box(loader, m, local, home);
     loader->n += !loader->failed;
     return !loader->failed;
 }
@@ -254,22 +250,14 @@ static int check_store(const struct move *move)
     return durable == COMMIT_REFUSED ? EXIT_CONFIGURATION : EXIT_SERVICE;
 }
 
-static bool excepted(const struct move *move, const char *host)
-{
-    for (size_t i = 0; i < move->options.without.count; i++)
-        if (strcmp(move->options.without.items[i], host) == 0)
-            return true;
-    return false;
-}
-
-static int check_hosts(struct move *move)
+/* Whether the hosts that a lock needs are there. EXIT_AGAIN: some are silent;
+ * quiet: without a message about it. */
+static int look_at_hosts(struct move *move, bool quiet)
 {
     struct store *store = move->context->store;
-    int code = fence_check_without(store, move->options.without.items);
+    int code = EXIT_DONE;
     struct host *hosts;
     size_t n, delivering = 0;
-    if (code != EXIT_DONE)
-        return code;
     int64_t now = store_time_ms(store);
     if (now == 0 || store_hosts(store, &hosts, &n) == LOOKUP_FAILED) {
         message("%s", store_error(store));
@@ -277,23 +265,37 @@ static int check_hosts(struct move *move)
     }
     for (size_t i = 0; i < n; i++) {
         char age[DURATION_TEXT_MAX];
-        if (excepted(move, hosts[i].name))
+        if (fence_excepted(move->options.without.items, hosts[i].name))
             continue;
         delivering += hosts[i].side == SIDE_OLD;
         if (now - hosts[i].seen_ms <= HOST_SILENT_MS)
+            continue;
+        code = EXIT_AGAIN;
+        if (quiet)
             continue;
         message(
             "host %s: no sign of life for %s: start sluice-policyd there, or repeat with "
             "--without-host %s",
             hosts[i].name, duration_text((now - hosts[i].seen_ms) / 1000, age),
             hosts[i].name);
-        code = EXIT_AGAIN;
     }
     free(hosts);
     if (delivering > 0 || code != EXIT_DONE)
         return code;
     message("no host on the old side is registered: start sluice-policyd there");
     return EXIT_SERVICE;
+}
+
+static int check_hosts(struct move *move)
+{
+    int code = fence_check_without(move->context->store, move->options.without.items);
+    int64_t end = clock_ms() + FENCE_PATIENCE_MS;
+    if (code != EXIT_DONE)
+        return code;
+    while ((code = look_at_hosts(move, clock_ms() < end)) == EXIT_AGAIN &&
+           clock_ms() < end && move->stop == MOVE_GOES_ON)
+        move_pause(move, clock_ms() + 500);
+    return code;
 }
 
 /* An address that nobody has: a server that takes it takes anything. */
@@ -449,6 +451,7 @@ static int prepare(struct command_context *context, int argc, char **argv,
         { "no-probe", OPTION_FLAG, &move->options.no_probe },
         { "give-up", OPTION_DURATION, &move->options.give_up },
     };
+    fence_normalise_without(argc, argv);
     if (!options_parse(specs, sizeof(specs) / sizeof(specs[0]), &argc, argv))
         return EXIT_USE;
     int code = targets_resolve(context->conf, argc - 1, argv + 1, targets);

@@ -93,11 +93,7 @@ int command_doctor(struct command_context *context, int argc, char **argv)
     doc *document = doc_object();
     doctor.checks = doc_array();
     doctor_check_store(&doctor);
-    if (context->conf->mta == MTA_POSTFIX)
-        doctor_check_postfix(&doctor);
-    else
-        doctor_say(&doctor, FINDING_WARN, "mta",
-                   "Sendmail's own configuration is not looked at");
+    doctor_check_postfix(&doctor);
     doctor_check_sockets(&doctor);
     doctor_check_hops(&doctor);
     if (context->conf->side == SIDE_OLD)
@@ -107,7 +103,7 @@ int command_doctor(struct command_context *context, int argc, char **argv)
     doc_number(document, "warnings", (int64_t)doctor.warnings);
     doc_put(document, "checks", doctor.checks);
     doc_print(document);
-    print("%zu ok, %zu warnings, %zu failed", doctor.ok, doctor.warnings,
-          doctor.failures);
+    print("%zu ok, %zu %s, %zu failed", doctor.ok, doctor.warnings,
+          doctor.warnings == 1 ? "warning" : "warnings", doctor.failures);
     return doctor.failures ? EXIT_CHECK : EXIT_DONE;
 }

@@ -153,12 +153,15 @@ static void check_map(struct doctor *doctor)
              conf->domains[0].name);
     if (!ask_map(conf->map_listen.path, request, reply, sizeof(reply), error,
                  sizeof(error))) {
-        doctor_say(doctor, FINDING_FAIL, "map", "asked for %s: %s", request + 10, error);
+        doctor_say(doctor, FINDING_FAIL, "map", "asked where mail for %s goes: %s",
+                   request + 10, error);
+        doctor_fix(doctor, "shell", "systemctl start sluice-policyd");
         return;
     }
     bool fine = strncmp(reply, "OK ", 3) == 0 || strncmp(reply, "NOTFOUND ", 9) == 0;
-    doctor_say(doctor, fine ? FINDING_OK : FINDING_FAIL, "map", "%s: %s", request + 10,
-               reply);
+    doctor_say(doctor, fine ? FINDING_OK : FINDING_FAIL, "map",
+               "asked where mail for %s goes: %s", request + 10,
+               strncmp(reply, "NOTFOUND", 8) == 0 ? "delivered on this host" : reply);
     if (!fine)
         doctor_fix(doctor, "shell", "journalctl -u sluice-policyd");
 }

@@ -445,11 +445,11 @@ static void check_policy(struct wiring *w)
         doctor_say(w->doctor, defer ? FINDING_FAIL : FINDING_WARN, "policy service",
                    "%s does not ask it%s", service->name,
                    defer ? ", which hold = defer needs"
-                         : ": an outage is answered later");
+                         : ": while Redis is down, senders are told only after the "
+                           "message and not at RCPT");
         doctor_fix(w->doctor, "main.cf",
-                   "smtpd_recipient_restrictions = %s, "
-                   "check_policy_service %s",
-                   value_of(w, lists[0]), text);
+                   "smtpd_recipient_restrictions = %s%scheck_policy_service %s",
+                   value_of(w, lists[0]), value_of(w, lists[0])[0] ? ", " : "", text);
     }
 }
 

@@ -87,7 +87,9 @@ static void check_this_host(struct doctor *doctor, const struct host *host, int6
     char age[DURATION_TEXT_MAX];
     if (host == NULL) {
         doctor_say(doctor, FINDING_FAIL, "host",
-                   "%s is not registered: no lock can be complete", conf->hostname);
+                   "%s is not registered (sluice-policyd does that, seconds after "
+                   "sluice init): no lock can be complete",
+                   conf->hostname);
         doctor_fix(doctor, "shell", "systemctl start sluice-policyd");
     } else if (host->side != conf->side) {
         doctor_say(doctor, FINDING_FAIL, "host",

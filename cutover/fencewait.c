@@ -34,7 +34,7 @@ void fence_sort_hosts(struct host *hosts, size_t n)
         qsort(hosts, n, sizeof(*hosts), by_name);
 }
 
-static bool excepted(const char *const *without, const char *name)
+bool fence_excepted(const char *const *without, const char *name)
 {
     for (; without && *without; without++)
         if (strcasecmp(*without, name) == 0)
@@ -86,7 +86,7 @@ void fence_look(struct store *store, uint64_t epoch, const char *const *without,
     }
     fence_sort_hosts(hosts, n);
     for (size_t i = 0; i < n; i++) {
-        if (excepted(without, hosts[i].name))
+        if (fence_excepted(without, hosts[i].name))
             continue;
         view->hosts++;
         if (hosts[i].fenced >= epoch)
@@ -150,6 +150,8 @@ static int look_once(struct wait *wait)
     fence_look(wait->context->store, wait->epoch, wait->without, &view);
     if (view.answer != FENCE_UNKNOWN)
         wait->answered = now;
+    if (view.answer == FENCE_SILENT && now - wait->began < FENCE_PATIENCE_MS)
+        view.answer = FENCE_PENDING;
     switch (view.answer) {
     case FENCE_CONFIRMED:
         return EXIT_DONE;

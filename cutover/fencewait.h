@@ -38,6 +38,10 @@ struct fence_view {
 void fence_look(struct store *store, uint64_t epoch, const char *const *without,
                 struct fence_view *out);
 
+/* How long a host that seems silent is waited for: when Redis was away its last
+ * heartbeat is old, and the next one is on its way. */
+#define FENCE_PATIENCE_MS (HOST_BEAT_MS + 1000)
+
 /* Waits with progress until every host confirmed. what names it in messages
  * ("lock", "rollback").  Returns EXIT_DONE; EXIT_AGAIN after a message that
  * says what to do (silent host, timeout_s over, Ctrl-C); EXIT_SERVICE when the
@@ -48,6 +52,9 @@ int fence_wait(struct command_context *context, const char *what, uint64_t epoch
 /* Whether every name in without is a registered host: EXIT_DONE, or EXIT_DATA
  * after a message with the names there are, or EXIT_SERVICE. */
 int fence_check_without(struct store *store, const char *const *without);
+
+/* Whether a host is one of the excepted (without may be NULL). */
+bool fence_excepted(const char *const *without, const char *name);
 
 /* By name, for people: the store's order changes. */
 void fence_sort_hosts(struct host *hosts, size_t n);

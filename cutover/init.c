@@ -134,9 +134,8 @@ static void tell_next(struct command_context *context)
     if (context->dry_run || store_hosts(context->store, &hosts, &n) == LOOKUP_FAILED)
         return;
     if (n == 0)
-        notice(
-            "no MTA host is registered yet: start sluice-policyd on every one, then run "
-            "sluice doctor");
+        notice("no MTA host is registered yet: sluice-policyd must run on every one (it "
+               "registers its host within seconds); then run sluice doctor");
     free(hosts);
 }
 

@@ -35,9 +35,10 @@
     "                        during the sync is lost to the new side\n"
 
 static const struct command commands[] = {
-    { "init", "[--remove-host NAME]",
+    { "init", "[--remove-host NAME [--force]]",
       "register the configured domains in Redis, home old",
-      "  --remove-host NAME    forget an MTA host that was taken out of service\n",
+      "  --remove-host NAME    forget an MTA host that was taken out of service\n"
+      "  --force               also one that still has held mail, which stays on hold there\n",
       true, command_init },
     { "import", "FILE.csv", "add mailboxes, or change their new and copy addresses",
       "FILE.csv (\"-\": standard input) has a header row with \"address\" or \"email\", and\n"
@@ -76,12 +77,15 @@ static const struct command commands[] = {
     { "held", "[release ID...]", "what is held where, for whom, since when",
       "  release ID...         release these, which were held because of a loop\n",
       true, command_held },
-    { "cutover", "DOMAIN|@FILE", "move mailboxes: lock, sync, flip, release, verify",
+    { "cutover", "ADDRESS|DOMAIN|@FILE...",
+      "move mailboxes of a domain: lock, sync, flip, release, verify",
+      TARGETS_HELP
       "  --batch N             mailboxes locked at a time (default: as many as are synced\n"
-      "                        during one fence)\n"
+      "                        while the MTA hosts confirm the next ones)\n"
       "  --jobs N              syncs at a time (default: sync jobs of sluice.conf)\n"
       "  --no-probe            do not ask the new server for each mailbox first\n"
-      "  --give-up DURATION    how long to wait for Redis, a fence, the release (10m)\n"
+      "  --give-up DURATION    how long to wait for Redis, for the MTA hosts to confirm\n"
+      "                        a lock (the fence), for held mail to leave (10m)\n"
       WITHOUT_HELP
       "Interrupted, or killed: run the same command again.\n",
       true, command_cutover },

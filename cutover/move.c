@@ -99,7 +99,8 @@ static void leave_list(struct move *move, enum step step)
     size_t box;
     while ((box = plan_first(&move->plan, step)) != PLAN_NONE) {
         struct mailbox *m = &move->plan.boxes[box];
-        bool ours = step == STEP_LOCKED || step == STEP_QUEUED || m->unsure;
+        bool ours = step == STEP_LOCKED || step == STEP_QUEUED || m->unsure ||
+                    (step == STEP_PARKED && m->locked_ms != 0);
         m->stays_locked = m->found_locked || (ours && move->lost_lease);
         move_give_up(move, box, STEP_LEFT, ours && !m->stays_locked, "not begun%s",
                      m->stays_locked ? "; it stays locked" : "");
@@ -200,39 +201,13 @@ static void take_probes(struct move *move)
 /* ---- syncs ----------------------------------------------------------------------------
  */
 
-#define VARIABLES 5
-
-static bool variable(char **out, const char *name, const char *value)
-{
-    return asprintf(out, "%s=%s", name, value ? value : "") >= 0 || (*out = NULL);
-}
-
-static bool make_variables(const struct move *move, const struct mailbox *m,
-                           char *out[VARIABLES + 1])
-{
-    const struct conf_domain *domain = move->domain;
-    memset(out, 0, (VARIABLES + 1) * sizeof(*out));
-    return variable(&out[0], "SLUICE_MAILBOX", m->address) &&
-           variable(&out[1], "SLUICE_DOMAIN", domain->name) &&
-           variable(&out[2], "SLUICE_NEW_ADDRESS", m->target) &&
-           variable(&out[3], "SLUICE_OLD", domain->old.host) &&
-           variable(&out[4], "SLUICE_NEW", domain->new.host);
-}
-
-static void log_name(const struct mailbox *m, char out[PLAN_FILE_NAME_MAX + 5])
-{
-    char name[PLAN_FILE_NAME_MAX + 1];
-    plan_file_name(m->local, name);
-    snprintf(out, PLAN_FILE_NAME_MAX + 5, "%s.log", name);
-}
-
 /* Opens its log. RUN_LOG_BUSY: it stays queued and is tried again. */
 static enum run_log_result open_log(struct move *move, size_t box, int64_t now, int *log)
 {
     struct mailbox *m = &move->plan.boxes[box];
-    char file[PLAN_FILE_NAME_MAX + 5], header[ADDR_TEXT_MAX + 128], error[256];
+    char file[RUN_LOG_NAME_MAX + 1], header[ADDR_TEXT_MAX + 128], error[256];
     char when[TIME_TEXT_MAX];
-    log_name(m, file);
+    run_log_name(m->local, file);
     snprintf(header, sizeof(header), "=== %s sync of %s, by %.60s\n",
              time_text((int64_t)time(NULL), when), m->address, move->holder);
     enum run_log_result result =
@@ -264,9 +239,9 @@ static bool start_sync(struct move *move, size_t box, int64_t now)
     enum run_log_result opened = open_log(move, box, now, &log);
     if (opened != RUN_LOG_OPEN)
         return true;
-    char *variables[VARIABLES + 1], text[RUN_TEXT_MAX] = "no memory";
+    char *variables[RUN_VARIABLES + 1], text[RUN_TEXT_MAX] = "no memory";
     enum run_start_result result = RUN_FULL;
-    if (make_variables(move, m, variables)) {
+    if (run_variables(move->domain, m->address, m->target, variables)) {
         struct run_command command = { move->context->conf->sync.command,
                                        (const char *const *)variables, log,
                                        move->context->conf->sync.timeout };
@@ -274,8 +249,7 @@ static bool start_sync(struct move *move, size_t box, int64_t now)
     } else {
         close(log);
     }
-    for (size_t i = 0; i < VARIABLES; i++)
-        free(variables[i]);
+    run_variables_free(variables);
     if (result == RUN_STARTED) {
         m->began_ms = now;
         if (move->first_sync_ms == 0)
@@ -305,11 +279,11 @@ static void start_syncs(struct move *move, int64_t now)
 static void sync_failed(struct move *move, size_t box, const char *text)
 {
     struct mailbox *m = &move->plan.boxes[box];
-    char file[PLAN_FILE_NAME_MAX + 5], domain[PLAN_FILE_NAME_MAX + 1];
+    char file[RUN_LOG_NAME_MAX + 1], domain[PLAN_FILE_NAME_MAX + 1];
     const struct conf *conf = move->context->conf;
     bool unlock = conf->sync.on_failure == ON_FAILURE_UNLOCK && !move->lost_lease;
     bool stopped = move->stop == MOVE_ABORTS;
-    log_name(m, file);
+    run_log_name(m->local, file);
     plan_file_name(move->domain->name, domain);
     m->stays_locked = !unlock;
     move_give_up(move, box, stopped ? STEP_LEFT : STEP_FAILED, unlock,
@@ -356,14 +330,14 @@ static void show_progress(const struct move *move)
 {
     const struct plan *plan = &move->plan;
     size_t done = plan_ended(plan);
-    if (done > move->mailboxes)
-        done = move->mailboxes; /* the own record is not counted */
+    if (move->own != PLAN_NONE && plan->boxes[move->own].step >= STEP_MOVED)
+        done--; /* mailboxes are counted */
     size_t locked = plan_count(plan, STEP_LOCKED);
     size_t syncing = plan_count(plan, STEP_SYNCING);
     if (move->outage_since != 0)
         progress_set(done, "%zu syncing; the store does not answer", syncing);
     else if (locked > 0 && !move->fenced && syncing == 0)
-        progress_set(done, "%zu locked, fence: %s", locked, move->waits_for);
+        progress_set(done, "%zu locked, the fence %s", locked, move->waits_for);
     else
         progress_set(done, "%zu syncing, %zu queued, %zu locked ahead", syncing,
                      plan_count(plan, STEP_QUEUED), locked);

@@ -76,14 +76,6 @@ static bool look_at_held(void *context, const struct held *held)
     return true;
 }
 
-static bool excepted(const struct move *move, const char *host)
-{
-    for (size_t i = 0; i < move->options.without.count; i++)
-        if (strcmp(move->options.without.items[i], host) == 0)
-            return true;
-    return false;
-}
-
 static void add_still(char *still, size_t size, const char *host, const char *what)
 {
     size_t n = strlen(still);
@@ -102,7 +94,7 @@ static bool look_at_release(struct held_search *search, char *still, size_t size
         return false;
     bool answered = true;
     for (size_t i = 0; i < n && answered; i++) {
-        if (excepted(move, hosts[i].name))
+        if (fence_excepted(move->options.without.items, hosts[i].name))
             continue;
         search->found = 0;
         answered =
@@ -200,7 +192,9 @@ static const char *own_stays(const struct move *move)
     if (move->own == PLAN_NONE)
         return move->own_stays;
     const struct mailbox *m = &move->plan.boxes[move->own];
-    return m->step == STEP_MOVED ? NULL : m->reason ? m->reason : "not begun";
+    if (m->step == STEP_MOVED || m->step == STEP_ALREADY)
+        return NULL;
+    return m->reason ? m->reason : "not begun";
 }
 
 /* Imported while the run was at its end: not moved, and the domain is. */
@@ -322,8 +316,9 @@ static void print_summary(const struct move *move, const struct figures *figures
         print("mail waited for each mailbox: median %.1f s, 99%% within %.1f s, longest "
               "%.1f s",
               figures->median, figures->p99, figures->worst);
-    print("%zu fences, %.1f s of waiting for them; %.1f s in all", move->fences,
-          move->all_fences_s, (double)(clock_ms() - move->began_ms) / 1000);
+    print("%.1f s in all; %zu %s (every MTA host confirms a batch's locks) took %.1f s",
+          (double)(clock_ms() - move->began_ms) / 1000, move->fences,
+          move->fences == 1 ? "fence" : "fences", move->all_fences_s);
     if (move->not_probed)
         print("the new server was not asked whether it takes the recipients");
     if (own_stays(move))

@@ -268,6 +268,14 @@ double move_rate(const struct move *move, int64_t now)
     return (double)jobs / (each > 0.001 ? each : 0.001);
 }
 
+static size_t batch_size(const struct move *move, int64_t now)
+{
+    const struct conf_sync *sync = &move->context->conf->sync;
+    return plan_batch_size(move->options.jobs ? move->options.jobs : sync->jobs,
+                           move_rate(move, now), move->last_fence_s,
+                           (size_t)move->options.batch);
+}
+
 static bool time_to_lock(const struct move *move, int64_t now)
 {
     const struct plan *plan = &move->plan;
@@ -278,13 +286,22 @@ static bool time_to_lock(const struct move *move, int64_t now)
     if (plan_count(plan, STEP_LOCKED) > 0)
         return false;
     /* A batch is worth a fence: while answers come in, wait for enough. */
-    size_t want = plan_batch_size(
-        move->options.jobs ? move->options.jobs : move->context->conf->sync.jobs,
-        move_rate(move, now), move->last_fence_s, (size_t)move->options.batch);
+    size_t want = batch_size(move, now);
     if (plan_count(plan, STEP_UNPROBED) > 0 && plan_count(plan, STEP_READY) < want)
         return false;
     size_t remaining = plan_count(plan, STEP_QUEUED) + plan_count(plan, STEP_SYNCING);
     return plan_lock_now(remaining, move_rate(move, now), move->last_fence_s);
+}
+
+static bool own_in(const struct move *move, enum step step)
+{
+    return move->own != PLAN_NONE && move->plan.boxes[move->own].step == step;
+}
+
+/* In the batch ahead, without the domain's own record. */
+static size_t locked_mailboxes(const struct move *move)
+{
+    return plan_count(&move->plan, STEP_LOCKED) - own_in(move, STEP_LOCKED);
 }
 
 static void lock_next(struct move *move, struct chunk *chunk, int64_t now)
@@ -292,11 +309,12 @@ static void lock_next(struct move *move, struct chunk *chunk, int64_t now)
     if (!time_to_lock(move, now))
         return;
     size_t before = found_locked(move);
-    size_t want = plan_batch_size(
-        move->options.jobs ? move->options.jobs : move->context->conf->sync.jobs,
-        move_rate(move, now), move->last_fence_s, (size_t)move->options.batch);
+    size_t want = batch_size(move, now);
     if (before > want)
         want = before;
+    bool own_too = own_in(move, STEP_READY);
+    if (own_too) /* it comes with all of the rest */
+        want = plan_count(&move->plan, STEP_READY);
     if (plan_count(&move->plan, STEP_LOCKED) == 0) {
         move->fence_epoch = 0;
         move->batches++;
@@ -311,9 +329,14 @@ static void lock_next(struct move *move, struct chunk *chunk, int64_t now)
             break;
         done += taken;
     }
-    size_t locked = plan_count(&move->plan, STEP_LOCKED);
-    if (locked > 0 && plan_first(&move->plan, STEP_LOCKED) != move->own)
-        notice("batch %zu: %zu locked, waiting for the fence", move->batches, locked);
+    if (own_too && own_in(move, STEP_LOCKED))
+        notice("all other addresses of %s are locked too; they follow the last mailbox",
+               move->domain->name);
+    size_t locked = locked_mailboxes(move);
+    if (locked > 0)
+        notice("batch %zu: %zu locked, waiting until every MTA host has confirmed it "
+               "(about %.0f s)",
+               move->batches, locked, move->last_fence_s);
 }
 
 /* ---- fence
@@ -328,7 +351,7 @@ static void fence_over(struct move *move, int64_t now)
     /* One that was over before we came says nothing about the next. */
     if (seconds > 1)
         move->last_fence_s = seconds;
-    if (plan_first(&move->plan, STEP_LOCKED) != move->own)
+    if (locked_mailboxes(move) > 0)
         notice("batch %zu: fence confirmed after %.1f s", move->batches, seconds);
 }
 
@@ -373,7 +396,7 @@ void move_promote(struct move *move)
         return;
     size_t box;
     while ((box = plan_first(plan, STEP_LOCKED)) != PLAN_NONE)
-        move_set(move, box, box == move->own ? STEP_SYNCED : STEP_QUEUED, NULL);
+        move_set(move, box, box == move->own ? STEP_PARKED : STEP_QUEUED, NULL);
 }
 
 /* ---- flip and unlock
@@ -458,28 +481,58 @@ static void unlock_some(struct move *move, struct chunk *chunk, int64_t now)
 /* ---- the domain's own record
  * ------------------------------------------------------------------ */
 
-/* When every mailbox is new, the unlisted addresses follow. */
+/* Not all mailboxes will be new, so the unlisted addresses stay. */
+static void give_up_own(struct move *move, const char *why)
+{
+    const struct mailbox *own = &move->plan.boxes[move->own];
+    bool locked = own->epoch != 0 || own->unsure;
+    bool unlock =
+        locked && !move->lost_lease &&
+        (!own->found_locked || move->context->conf->sync.on_failure == ON_FAILURE_UNLOCK);
+    move_give_up(move, move->own, STEP_LEFT, unlock, "%s%s", why,
+                 locked && !unlock ? "; they stay locked" : "");
+}
+
+/* Whether its fence can run beside something: that of the last batch, if this
+ * is synced soon, or the last syncs. Unlisted addresses, too, wait no longer for
+ * it than the mailboxes do. */
+static bool time_for_own(const struct move *move, int64_t now)
+{
+    size_t ready = plan_count(&move->plan, STEP_READY);
+    return plan_count(&move->plan, STEP_UNPROBED) == 0 &&
+           plan_lock_now(ready, move_rate(move, now), move->last_fence_s) &&
+           ready <= batch_size(move, now);
+}
+
+/* Every mailbox is new: so is the domain, unless there are new ones. */
+static void flip_own(struct move *move, int64_t now)
+{
+    struct store_totals totals;
+    if (store_totals(move->context->store, move->domain->name, &totals) != LOOKUP_FOUND)
+        store_gone(move, now);
+    else if (totals.old + totals.locked + totals.rolling_back > 0)
+        give_up_own(move, "mailboxes were imported meanwhile");
+    else
+        move_set(move, move->own, STEP_SYNCED, NULL);
+}
+
+/* The unlisted addresses follow when every mailbox is new. Their lock comes
+ * before that, so that it costs no fence of its own; it is given up as soon as
+ * one mailbox is not moved. */
 static void own_record_next(struct move *move, int64_t now)
 {
     const struct plan *plan = &move->plan;
-    if (plan_count(plan, STEP_PARKED) == 0)
+    bool waits = own_in(move, STEP_PARKED);
+    if (!waits && !own_in(move, STEP_READY))
         return;
-    for (enum step step = STEP_UNPROBED; step < STEP_MOVED; step++)
-        if (plan_count(plan, step) > 0)
-            return;
-    if (plan_count(plan, STEP_MOVED) + plan_count(plan, STEP_ALREADY) < move->mailboxes) {
-        move_set(move, move->own, STEP_LEFT, "not all mailboxes are new");
-        return;
-    }
-    struct store_totals totals;
-    if (store_totals(move->context->store, move->domain->name, &totals) != LOOKUP_FOUND) {
-        store_gone(move, now);
-    } else if (totals.old + totals.locked + totals.rolling_back > 0) {
-        move_set(move, move->own, STEP_LEFT, "mailboxes were imported meanwhile");
-    } else {
-        notice("all mailboxes are new: moving all other addresses of %s too",
-               move->domain->name);
-        move_set(move, move->own, STEP_READY, NULL);
+    size_t moved = plan_count(plan, STEP_MOVED) + plan_count(plan, STEP_ALREADY);
+    if (plan_ended(plan) + plan_count(plan, STEP_UNLOCKING) > moved) {
+        give_up_own(move, "not all mailboxes are new");
+    } else if (waits && plan->boxes[move->own].locked_ms == 0) {
+        if (time_for_own(move, now))
+            move_set(move, move->own, STEP_READY, NULL);
+    } else if (waits && moved == move->mailboxes) {
+        flip_own(move, now);
     }
 }
 

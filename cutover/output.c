@@ -49,7 +49,7 @@ static struct {
     bool painted; /* there is a line on the terminal now */
     const char *what;
     uint64_t done, total;
-    int64_t began, last;
+    int64_t began, last, moved; /* clock_ms(); moved: when done last changed */
     char detail[DETAIL_MAX];
     char last_detail[DETAIL_MAX];
 } progress;
@@ -65,14 +65,44 @@ bool out_is_json(void)
     return out.json;
 }
 
-/* Control characters (C0, DEL, and C1 in UTF-8) become '?'. */
+/* Bytes of the UTF-8 character at p; 0: it is none. */
+static size_t character_length(const unsigned char *p)
+{
+    size_t len = *p < 0x80                 ? 1
+                 : *p >= 0xc2 && *p < 0xe0 ? 2
+                 : *p >= 0xe0 && *p < 0xf0 ? 3
+                 : *p >= 0xf0 && *p < 0xf5 ? 4
+                                           : 0;
+    for (size_t i = 1; i < len; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
+/* Control characters: C0 and DEL, C1, and those that turn the direction of what
+ * follows (U+202A to U+202E, U+2066 to U+2069). */
+static bool is_control(const unsigned char *p, size_t len)
+{
+    if (len == 1)
+        return *p < 0x20 || *p == 0x7f;
+    if (len == 2)
+        return p[0] == 0xc2 && p[1] < 0xa0;
+    return len == 3 && p[0] == 0xe2 &&
+           ((p[1] == 0x80 && p[2] >= 0xaa && p[2] <= 0xae) ||
+            (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9));
+}
+
+/* Control characters, and bytes that are not UTF-8 (a terminal might take them
+ * for C1), become '?'. */
 static void make_harmless(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        if (*p < 0x20 || *p == 0x7f)
-            *p = '?';
-        else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
-            *p = p[1] = '?';
+    for (unsigned char *p = (unsigned char *)text; *p;) {
+        size_t len = character_length(p);
+        if (len == 0 || is_control(p, len)) {
+            len += len == 0;
+            memset(p, '?', len);
+        }
+        p += len;
     }
 }
 
@@ -188,7 +218,7 @@ void progress_begin(const char *what, uint64_t total)
     progress.on = true;
     progress.what = what;
     progress.total = total;
-    progress.began = clock_ms();
+    progress.began = progress.moved = clock_ms();
 }
 
 void progress_total(uint64_t total)
@@ -196,18 +226,21 @@ void progress_total(uint64_t total)
     progress.total = total;
 }
 
-/* ", 120/s, 1 min 05 s left", empty while nothing can be said. */
+/* ", 120/s, 1 min 05 s left", empty while nothing can be said. The time left
+ * counts down between two steps, also where work comes in batches. */
 static void describe_pace(char *text, size_t size)
 {
     char left[DURATION_TEXT_MAX];
-    double seconds = (double)(clock_ms() - progress.began) / 1000;
+    double seconds = (double)(progress.moved - progress.began) / 1000;
     double rate = seconds >= 1 ? (double)progress.done / seconds : 0;
     text[0] = '\0';
     if (rate <= 0 || progress.done >= progress.total)
         return;
-    duration_text((int64_t)((double)(progress.total - progress.done) / rate + 0.5), left);
-    int n = snprintf(text, size, rate < 10 ? ", %.1f/s, %s left" : ", %.0f/s, %s left",
-                     rate, left);
+    double since = (double)(clock_ms() - progress.moved) / 1000;
+    double rest = (double)(progress.total - progress.done) / rate - since;
+    duration_text((int64_t)(rest + 0.5), left);
+    int n = snprintf(text, size, rate < 10 ? ", %.1f/s%s%s%s" : ", %.0f/s%s%s%s", rate,
+                     rest > 0 ? ", " : "", rest > 0 ? left : "", rest > 0 ? " left" : "");
     if (n < 0 || (size_t)n >= size)
         text[0] = '\0';
 }
@@ -267,8 +300,10 @@ void progress_set(uint64_t done, const char *detail, ...)
     va_end(args);
     bool moved =
         done != progress.done || strcmp(progress.detail, progress.last_detail) != 0;
-    progress.done = done;
     int64_t now = clock_ms();
+    if (done != progress.done)
+        progress.moved = now;
+    progress.done = done;
     if (on_terminal()) {
         if (now - progress.last < PAINT_MS && progress.last != 0)
             return;

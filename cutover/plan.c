@@ -4,7 +4,9 @@
  * The way of a mailbox that moves: unprobed, ready, locked, queued, syncing,
  * synced, moved.  It may come back from synced to locked once more: a host that
  * was registered after the fence has not confirmed it, so what it delivered in
- * between is not copied.  Lists are linked by index, both ways; a mailbox goes
+ * between is not copied.  The domain's own record is parked until it may be locked,
+ * then ready and locked like a mailbox, and parked again until it may be flipped:
+ * there is nothing to sync.  Lists are linked by index, both ways; a mailbox goes
  * from one to the other in constant time.
  *
  * Limits: as many mailboxes as memory holds (about 150 bytes each).
@@ -19,11 +21,11 @@
 #define WAY(step) (1U << STEP_##step)
 
 static const unsigned ways[STEP_COUNT] = {
-    [STEP_PARKED] = WAY(READY) | WAY(LEFT),
+    [STEP_PARKED] = WAY(READY) | WAY(SYNCED) | WAY(UNLOCKING) | WAY(LEFT),
     [STEP_UNPROBED] = WAY(READY) | WAY(REFUSED) | WAY(UNDECIDED) | WAY(LEFT) |
                       WAY(UNLOCKING) | WAY(FAILED),
     [STEP_READY] = WAY(LOCKED) | WAY(ALREADY) | WAY(FAILED) | WAY(LEFT) | WAY(UNLOCKING),
-    [STEP_LOCKED] = WAY(QUEUED) | WAY(SYNCED) | WAY(UNLOCKING) | WAY(LEFT),
+    [STEP_LOCKED] = WAY(QUEUED) | WAY(PARKED) | WAY(UNLOCKING) | WAY(LEFT),
     [STEP_QUEUED] = WAY(SYNCING) | WAY(FAILED) | WAY(UNLOCKING) | WAY(LEFT),
     [STEP_SYNCING] = WAY(QUEUED) | WAY(SYNCED) | WAY(UNLOCKING) | WAY(FAILED) | WAY(LEFT),
     [STEP_SYNCED] = WAY(MOVED) | WAY(LOCKED) | WAY(FAILED) | WAY(UNLOCKING) | WAY(LEFT),

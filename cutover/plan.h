@@ -14,7 +14,8 @@
 #include <stdint.h>
 
 enum step {
-    STEP_PARKED,   /* the domain's own record, until all mailboxes are new */
+    STEP_PARKED,   /* the domain's own record, waiting for the mailboxes: before its
+                      lock, and after its fence */
     STEP_UNPROBED, /* the new server was not asked yet */
     STEP_READY,    /* the new server takes its mail (or is not asked) */
     STEP_LOCKED,   /* locked, the fence is not confirmed */

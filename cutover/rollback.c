@@ -32,12 +32,10 @@
 #include "homes.h"
 #include "names.h"
 #include "options.h"
-#include "plan.h"
 #include "run.h"
 
 #define DEFAULT_TIMEOUT 600
 #define POLL_MS         100
-#define VARIABLES       5
 #define NOT_FLIPPED     INT64_MAX /* it was imported meanwhile */
 
 /* One mailbox on its way back; the domain's own record is the one with local
@@ -261,35 +259,14 @@ static void note_failure(struct rollback *rollback, const char *address,
     doc_text(object, "reason", reason);
 }
 
-static bool make_variables(const struct way_back *way, const struct box *box,
-                           const char *address, char *out[VARIABLES + 1])
-{
-    const struct conf_domain *domain = way->target->domain;
-    const char *const pairs[VARIABLES][2] = {
-        { "SLUICE_MAILBOX", address },
-        { "SLUICE_DOMAIN", domain->name },
-        { "SLUICE_NEW_ADDRESS", box->target ? box->target : address },
-        { "SLUICE_OLD", domain->old.host ? domain->old.host : "" },
-        { "SLUICE_NEW", domain->new.host ? domain->new.host : "" },
-    };
-    memset(out, 0, (VARIABLES + 1) * sizeof(*out));
-    for (size_t i = 0; i < VARIABLES; i++)
-        if (asprintf(&out[i], "%s=%s", pairs[i][0], pairs[i][1]) < 0) {
-            out[i] = NULL;
-            return false;
-        }
-    return true;
-}
-
 /* The mailbox's log, the same as the sync's: its lock tells when one still runs. */
 static enum run_log_result open_log(const struct way_back *way, const char *local,
                                     const char *address, int *log, char *error,
                                     size_t size)
 {
-    char name[PLAN_FILE_NAME_MAX + 1], file[PLAN_FILE_NAME_MAX + 5];
+    char file[RUN_LOG_NAME_MAX + 1];
     char header[ADDR_TEXT_MAX + 128], when[TIME_TEXT_MAX];
-    plan_file_name(local, name);
-    snprintf(file, sizeof(file), "%s.log", name);
+    run_log_name(local, file);
     snprintf(header, sizeof(header), "=== %s reverse sync of %s\n",
              time_text((int64_t)time(NULL), when), address);
     return run_log_open(way->logs, file, header, log, error, size);
@@ -314,8 +291,9 @@ static bool start_copy(struct copy *copy, struct way_back *way, size_t index)
     struct rollback *rollback = copy->rollback;
     struct conf_sync *sync = &rollback->context->conf->sync;
     char address[ADDR_TEXT_MAX + 1], error[RUN_TEXT_MAX + 256] = "out of memory";
-    char *variables[VARIABLES + 1];
+    char *variables[RUN_VARIABLES + 1];
     const char *local = names_list(way->names)[index];
+    const char *target = way->boxes[index].target;
     int log;
     addr_format(local, way->target->domain->name, address);
     switch (open_log(way, local, address, &log, error, sizeof(error))) {
@@ -331,7 +309,8 @@ static bool start_copy(struct copy *copy, struct way_back *way, size_t index)
         break;
     }
     enum run_start_result started = RUN_IMPOSSIBLE;
-    if (make_variables(way, &way->boxes[index], address, variables)) {
+    if (run_variables(way->target->domain, address, target ? target : address,
+                      variables)) {
         struct run_command command = { sync->reverse_command,
                                        (const char *const *)variables, log,
                                        sync->timeout };
@@ -340,8 +319,7 @@ static bool start_copy(struct copy *copy, struct way_back *way, size_t index)
     } else {
         close(log);
     }
-    for (size_t i = 0; i < VARIABLES; i++)
-        free(variables[i]);
+    run_variables_free(variables);
     if (started == RUN_IMPOSSIBLE) {
         note_failure(rollback, address, error);
         copy->impossible = true;
@@ -370,7 +348,8 @@ static bool start_copies(struct copy *copy)
 static void take_copies(struct copy *copy)
 {
     size_t id;
-    char text[RUN_TEXT_MAX], address[ADDR_TEXT_MAX + 1], reason[RUN_TEXT_MAX + 512];
+    char text[RUN_TEXT_MAX], address[ADDR_TEXT_MAX + 1], reason[RUN_TEXT_MAX + 1024];
+    char domain[PLAN_FILE_NAME_MAX + 1], file[RUN_LOG_NAME_MAX + 1];
     run_tick(copy->set, clock_ms());
     while (run_ended(copy->set, clock_ms(), &id, text)) {
         struct way_back *way = &copy->rollback->ways[JOB_WAY(id)];
@@ -381,9 +360,10 @@ static void take_copies(struct copy *copy)
         }
         const char *local = names_list(way->names)[JOB_BOX(id)];
         addr_format(local, way->target->domain->name, address);
-        snprintf(reason, sizeof(reason),
-                 "reverse sync: %s (its log is in %.200s/cutover)", text,
-                 copy->rollback->context->conf->state_dir);
+        plan_file_name(way->target->domain->name, domain);
+        run_log_name(local, file);
+        snprintf(reason, sizeof(reason), "reverse sync: %s, log %.200s/cutover/%s/%s",
+                 text, copy->rollback->context->conf->state_dir, domain, file);
         note_failure(copy->rollback, address, reason);
     }
 }
@@ -549,6 +529,16 @@ static int bring_back(struct rollback *rollback, int argc, char **argv)
     return code == EXIT_DONE ? unlocked : code;
 }
 
+/* Whether anything is locked for the way back. */
+static bool anything_locked(const struct rollback *rollback)
+{
+    for (size_t i = 0; i < rollback->targets.count; i++)
+        for (size_t n = 0; n < names_count(rollback->ways[i].names); n++)
+            if (rollback->ways[i].boxes[n].epoch > 0)
+                return true;
+    return false;
+}
+
 static int roll_back(struct rollback *rollback, int argc, char **argv)
 {
     struct changes *changes = &rollback->changes;
@@ -558,8 +548,10 @@ static int roll_back(struct rollback *rollback, int argc, char **argv)
     if (code != EXIT_DONE)
         return code;
     if (rollback->context->dry_run) {
-        print("%" PRIu64 " mailboxes would be rolled back, %" PRIu64 " refused",
-              changes->all.made + changes->all.already, changes->all.refused);
+        print("%" PRIu64 " mailboxes would be rolled back, %" PRIu64
+              " are locked for it or at home "
+              "old already, %" PRIu64 " refused",
+              changes->all.made, changes->all.already, changes->all.refused);
         code = list_arrivals(rollback);
         return code == EXIT_DONE && changes->all.refused > 0 ? EXIT_CHECK : code;
     }
@@ -570,6 +562,11 @@ static int roll_back(struct rollback *rollback, int argc, char **argv)
                           rollback->timeout_s);
     if (code == EXIT_DONE)
         code = read_homes(rollback);
+    if (code == EXIT_DONE && !anything_locked(rollback)) {
+        print("nothing to do: %" PRIu64 " %s at home old already", changes->all.already,
+              changes->all.already == 1 ? "mailbox is" : "mailboxes are");
+        return changes->all.refused > 0 ? EXIT_CHECK : EXIT_DONE;
+    }
     if (code == EXIT_DONE)
         code = list_arrivals(rollback);
     if (code == EXIT_DONE)

@@ -29,8 +29,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "plan.h"
-
 struct job {
     pid_t pid; /* and number of its process group; 0: free */
     size_t id;
@@ -80,6 +78,30 @@ size_t run_count(const struct run_set *set)
 size_t run_room(const struct run_set *set)
 {
     return set->jobs - set->running;
+}
+
+/* ---- variables ----------------------------------------------------------------- */
+
+static bool variable(char **out, const char *name, const char *value)
+{
+    return asprintf(out, "%s=%s", name, value ? value : "") >= 0 || (*out = NULL);
+}
+
+bool run_variables(const struct conf_domain *domain, const char *address,
+                   const char *target, char *out[RUN_VARIABLES + 1])
+{
+    memset(out, 0, (RUN_VARIABLES + 1) * sizeof(*out));
+    return variable(&out[0], "SLUICE_MAILBOX", address) &&
+           variable(&out[1], "SLUICE_DOMAIN", domain->name) &&
+           variable(&out[2], "SLUICE_NEW_ADDRESS", target) &&
+           variable(&out[3], "SLUICE_OLD", domain->old.host) &&
+           variable(&out[4], "SLUICE_NEW", domain->new.host);
+}
+
+void run_variables_free(char *variables[RUN_VARIABLES + 1])
+{
+    for (size_t i = 0; i < RUN_VARIABLES; i++)
+        free(variables[i]);
 }
 
 /* ---- starting ----------------------------------------------------------------- */
@@ -253,8 +275,11 @@ bool run_ended(struct run_set *set, int64_t now, size_t *id, char text[RUN_TEXT_
             reap(job, now);
         if (job->pid == 0 || !job->over)
             continue;
-        /* The number of a process group is not given away while it has members. */
-        if (job->text[0] != '\0' && kill(-job->pid, 0) == 0)
+        /* The number of a process group is not given away while it has members.
+         * Some may stay after SIGKILL: dead ones that nobody collects, as in a
+         * container without init, or one in the kernel, which has the log's lock. */
+        bool killed = job->asked == 2 && now >= job->deadline;
+        if (job->text[0] != '\0' && !killed && kill(-job->pid, 0) == 0)
             continue;
         memcpy(text, job->text, sizeof(job->text));
         *id = job->id;
@@ -269,7 +294,7 @@ void run_tick(struct run_set *set, int64_t now)
 {
     for (size_t i = 0; i < set->jobs; i++) {
         struct job *job = &set->job[i];
-        if (job->pid == 0 || now < job->deadline)
+        if (job->pid == 0 || now < job->deadline || (job->over && job->asked == 2))
             continue;
         if (job->asked == 0)
             job->timed_out = true;
@@ -357,6 +382,13 @@ int run_log_directory(const char *state_dir, const char *domain, char *error,
     if (state >= 0)
         close(state);
     return fd;
+}
+
+void run_log_name(const char *local, char out[RUN_LOG_NAME_MAX + 1])
+{
+    char name[PLAN_FILE_NAME_MAX + 1];
+    plan_file_name(local, name);
+    snprintf(out, RUN_LOG_NAME_MAX + 1, "%s.log", name);
 }
 
 enum run_log_result run_log_open(int directory, const char *file, const char *header,

@@ -15,6 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conf.h"
+#include "plan.h"
+
 #define RUN_KILL_MS  5000 /* from SIGTERM to SIGKILL */
 #define RUN_TEXT_MAX 200
 
@@ -32,6 +35,14 @@ enum run_start_result {
     RUN_IMPOSSIBLE, /* the program cannot be executed: text says why */
     RUN_FULL,       /* all jobs are taken, or fork failed for the moment */
 };
+
+/* The variables of a sync (sluice.conf(5), sync command): address is the mailbox
+ * on the old side, target on the new one. false: no memory. To be freed in both
+ * cases. */
+#define RUN_VARIABLES 5
+bool run_variables(const struct conf_domain *domain, const char *address,
+                   const char *target, char *out[RUN_VARIABLES + 1]);
+void run_variables_free(char *variables[RUN_VARIABLES + 1]);
 
 /* NULL: no memory. */
 struct run_set *run_set_new(int jobs);
@@ -61,6 +72,10 @@ void run_stop(struct run_set *set, int64_t now);
  * Directories that somebody else owns, or symbolic links, are refused. */
 int run_log_directory(const char *state_dir, const char *domain, char *error,
                       size_t error_size);
+
+/* The name of a mailbox's log in it: "<mailbox>.log". */
+#define RUN_LOG_NAME_MAX (PLAN_FILE_NAME_MAX + 4)
+void run_log_name(const char *local, char out[RUN_LOG_NAME_MAX + 1]);
 
 enum run_log_result {
     RUN_LOG_OPEN,

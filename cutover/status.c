@@ -269,8 +269,8 @@ static void show_host(struct status *status, struct sheet *sheet, doc *hosts,
 
 static void show_hosts(struct status *status)
 {
-    static const char *const headers[] = { "host",    "side",   "seen",  "fence",
-                                           ">held",   ">loops", ">left", "oldest",
+    static const char *const headers[] = { "host",    "side",   "seen",        "fence",
+                                           ">held",   ">loops", ">to release", "oldest",
                                            "version", "state" };
     struct sheet *sheet = sheet_new(headers, 10);
     doc *hosts = doc_put(status->document, "hosts", doc_array());

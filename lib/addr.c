@@ -13,6 +13,7 @@
  * if that is one, and the beginning of its local part: "user+" and anything is
  * delivered into user's mailbox.
  */
+#include <arpa/inet.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -42,6 +43,27 @@ static bool is_alnum(char c)
 
 /* ---- domains ----------------------------------------------------------- */
 
+/* An IPv6 address has many spellings; Postfix takes them all for its own. */
+static void fold_literal(char *out)
+{
+    char text[ADDR_DOMAIN_MAX + 1], folded[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    const char *start = out + 1;
+
+    if (strncmp(start, "ipv6:", 5) == 0)
+        start += 5;
+    size_t len = strlen(start) - 1; /* without the bracket */
+    memcpy(text, start, len);
+    text[len] = '\0';
+    if (inet_pton(AF_INET6, text, &address) != 1 ||
+        !inet_ntop(AF_INET6, &address, folded, sizeof(folded)))
+        return;
+    memcpy(out, "[ipv6:", 6);
+    len = strlen(folded);
+    memcpy(out + 6, folded, len);
+    memcpy(out + 6 + len, "]", 2);
+}
+
 static bool domain_literal(const char *text, size_t len, char *out)
 {
     if (len < 3 || len > ADDR_DOMAIN_MAX || text[len - 1] != ']')
@@ -55,6 +77,7 @@ static bool domain_literal(const char *text, size_t len, char *out)
         out[i] = lower(c);
     }
     out[len] = '\0';
+    fold_literal(out);
     return true;
 }
 
@@ -175,8 +198,8 @@ static enum addr_kind read_local(const char *text, size_t len, char *out)
         bool escaped = c == '\\' && i + 1 < len;
         if (escaped)
             c = text[++i];
-        bad = is_control(c) || (c == ' ' && !quoted && !escaped) ||
-              (c == '\\' && !escaped);
+        bad =
+            is_control(c) || (c == ' ' && !quoted && !escaped) || (c == '\\' && !escaped);
         if (bad)
             break;
         if (c == '"' && !escaped) {

@@ -24,6 +24,7 @@
 
 #include "conf.h"
 #include "conf_file.h"
+#include "conf_host.h"
 #include "conf_index.h"
 #include "conf_key.h"
 #include "conf_value.h"
@@ -395,9 +396,24 @@ static bool build_indexes(cfg_t *cfg, struct conf *conf)
         names += cfg_size(cfg_getnsec(cfg, "domain", i), "same-as");
         redirects += cfg_size(cfg_getnsec(cfg, "domain", i), "redirect-domains");
     }
-    conf->managed = conf_index_new(names);
+    conf->literals = conf_host_literals();
+    if (!conf->literals)
+        return no_memory();
+    conf->managed = conf_index_new(names + list_length(conf->literals));
     conf->redirects = conf_index_new(redirects);
     return (conf->managed && conf->redirects) || no_memory();
+}
+
+/* user@[this host's address] is delivered where user@localhost is, and no list in
+ * main.cf says so. */
+static void index_literals(struct conf *conf)
+{
+    const struct conf_domain *local = conf_index_find(conf->managed, "localhost");
+
+    if (!local)
+        local = conf_index_find(conf->managed, conf->hostname);
+    for (char **literal = conf->literals; local && *literal; literal++)
+        conf_index_add(conf->managed, *literal, local); /* same-as comes first */
 }
 
 /* ---- the whole --------------------------------------------------------- */
@@ -480,6 +496,7 @@ static bool build_domains(cfg_t *cfg, struct conf *conf)
             !index_domain(section, conf, domain))
             return false;
     }
+    index_literals(conf);
     return true;
 }
 
@@ -612,6 +629,7 @@ static void free_conf(struct conf *conf)
     free(conf->domains);
     conf_index_free(conf->managed);
     conf_index_free(conf->redirects);
+    free_list(conf->literals);
     free_list(conf->sync.command);
     free_list(conf->sync.reverse_command);
     free_endpoint(&conf->redis);

@@ -89,7 +89,9 @@ struct conf {
     struct conf_sync sync;
     struct conf_domain *domains;
     size_t domain_count;
-    /* private: names to domains, and the reference count */
+    /* private: this host's address literals, names to domains, and the reference
+     * count */
+    char **literals;
     struct conf_index *managed;
     struct conf_index *redirects;
     int refs;
@@ -101,7 +103,9 @@ struct conf *conf_ref(struct conf *conf); /* thread-safe */
 void conf_unref(struct conf *conf);       /* thread-safe; NULL is fine */
 
 /* The managed domain that a canonical domain name stands for, itself or by
- * same-as; NULL: not managed. Constant time, no I/O. */
+ * same-as; NULL: not managed. The addresses of this host's interfaces, as literals,
+ * stand for the domain that "localhost" or this host's own name stands for: that
+ * is the one whose mailboxes the MTA delivers to itself. Constant time, no I/O. */
 const struct conf_domain *conf_managed(const struct conf *conf,
                                        const char *domain);
 /* Whether mail to this canonical domain goes out by sluice-forward: the

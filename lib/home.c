@@ -178,6 +178,20 @@ size_t home_encode(const struct home *home, char out[HOME_RECORD_MAX + 1])
     return used;
 }
 
+/* ---- histories --------------------------------------------------------- */
+
+enum history history_judge(const struct position *head, uint64_t last, uint64_t floor,
+                           const char *id)
+{
+    if (head->epoch == 0)
+        return HISTORY_HOLDS;
+    if (last < head->epoch)
+        return HISTORY_LOST;
+    if (id && strcmp(id, head->id) == 0)
+        return HISTORY_HOLDS;
+    return head->epoch < floor ? HISTORY_BEHIND : HISTORY_DIVERGED;
+}
+
 /* ---- events ------------------------------------------------------------ */
 
 static const char *const op_names[] = {

@@ -66,6 +66,18 @@ struct position {
     char id[EVENT_ID_LEN + 1];
 };
 
+/* Whether the store's history contains a position (the head of a journal). */
+enum history {
+    HISTORY_HOLDS,    /* it does, or there is no position to compare (epoch 0) */
+    HISTORY_LOST,     /* the store is before the position */
+    HISTORY_BEHIND,   /* the position is older than the ids that the store keeps */
+    HISTORY_DIVERGED, /* the store has another change in its place */
+};
+/* last and floor: the store's last epoch and the oldest whose id it keeps; id: the
+ * one it has at head's epoch, or NULL. */
+enum history history_judge(const struct position *head, uint64_t last, uint64_t floor,
+                           const char *id);
+
 enum event_op {
     EVENT_INIT,     /* domain registered */
     EVENT_IMPORT,   /* mailboxes added, or their addresses changed */

@@ -201,6 +201,10 @@ void sr_set_refusal(struct store_redis *sr, const char *code, const char *one,
 bool sr_history(struct store_redis *sr, const struct resp *reply,
                 const struct position *head, struct sr_history *out)
 {
+    static const char *const codes[] = { [HISTORY_HOLDS] = "OK",
+                                         [HISTORY_LOST] = "LOST",
+                                         [HISTORY_BEHIND] = "BEHIND",
+                                         [HISTORY_DIVERGED] = "DIVERGED" };
     char mine[24], theirs[24];
     snprintf(theirs, sizeof(theirs), "%" PRIu64, head->epoch);
     struct sr_history found = { 0 };
@@ -209,18 +213,15 @@ bool sr_history(struct store_redis *sr, const struct resp *reply,
         return false;
     }
     (void)resp_number(resp_at(reply, 2), &found.floor);
+    enum history history =
+        history_judge(head, found.epoch, found.floor, resp_text(resp_at(reply, 1), NULL));
+    found.behind = history == HISTORY_BEHIND;
     if (out)
         *out = found;
-    if (head->epoch == 0)
-        return true;
-    const char *id = resp_text(resp_at(reply, 1), NULL);
-    if (id && found.epoch >= head->epoch && strcmp(id, head->id) == 0)
+    if (history == HISTORY_HOLDS)
         return true;
     snprintf(mine, sizeof(mine), "%" PRIu64, found.epoch);
-    bool lost = found.epoch < head->epoch, behind = !lost && head->epoch < found.floor;
-    if (out)
-        out->behind = behind;
-    sr_set_refusal(sr, lost ? "LOST" : behind ? "BEHIND" : "DIVERGED", mine, theirs);
+    sr_set_refusal(sr, codes[history], mine, theirs);
     return false;
 }
 

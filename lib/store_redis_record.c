@@ -1,10 +1,7 @@
 /*
  * store_redis_record: records beside the homes: held messages, floaters and
  * arrivals, leases, and whether this Redis keeps what it is told.
- *
- * Held record, a field of sluice:held:<host>:
- *     <l or x> <since> <gone since>\n<sender>\n<recipients, separated by LF>
- * where l is a lock's and x a loop's.
+ * (Held records are written as held.h says.)
  *
  * Limits: ARRIVALS_MAX arrivals are kept per domain (about that: Redis trims
  * its streams by whole nodes).
@@ -17,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "held.h"
 
 #define ARRIVALS_MAX    "100000"
 #define ARRIVALS_A_PAGE 1000
@@ -40,36 +39,21 @@ void sr_record_scripts(struct redis_script scripts[SCRIPT_COUNT])
 
 /* ---- held messages ----------------------------------------------------- */
 
-/* The sender comes from the network; a line end in it would end its line. */
-static void one_line(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < ' ')
-            *text = '?';
-}
-
 enum commit sr_held_put(struct store *store, const char *host, const struct held *held)
 {
     struct store_redis *sr = (struct store_redis *)store;
-    size_t size = strlen(held->sender) + strlen(held->recipients) + 64;
-    char *sender = strdup(held->sender), *text = malloc(size);
-    if (!sender || !text) {
-        free(sender);
-        free(text);
+    size_t len = 0;
+    char *text = held_encode(held, &len);
+    if (!text) {
         store_set_error(store, "out of memory for the record of message %s",
                         held->queue_id);
         return COMMIT_UNCERTAIN;
     }
-    one_line(sender);
-    int n = snprintf(text, size, "%c %" PRId64 " %" PRId64 "\n%s\n%s",
-                     held->kind == HELD_LOOP ? 'x' : 'l', held->since, held->gone_since,
-                     sender, held->recipients);
     redis_begin(sr->redis, sr->conf->command_timeout);
     SR_WORDS(sr, "HSET");
     redis_arg_key(&sr->args, STORE_HELD_OF, host);
     redis_arg_text(&sr->args, held->queue_id);
-    redis_arg(&sr->args, text, (size_t)n);
-    free(sender);
+    redis_arg(&sr->args, text, len);
     free(text);
     sr_queue(sr);
     return sr_write(sr);
@@ -95,25 +79,6 @@ struct each_held {
     void *context;
     bool failed;
 };
-
-/* Cuts value (a copy) into the parts of held. */
-static bool held_decode(const char *queue_id, size_t id_len, char *value,
-                        struct held *out)
-{
-    char kind;
-    char *sender = strchr(value, '\n');
-    char *recipients = sender ? strchr(sender + 1, '\n') : NULL;
-    if (!recipients || id_len >= sizeof(out->queue_id))
-        return false;
-    *sender++ = *recipients++ = '\0';
-    memcpy(out->queue_id, queue_id, id_len + 1);
-    out->sender = sender;
-    out->recipients = recipients;
-    bool ok = sscanf(value, "%c %" SCNd64 " %" SCNd64, &kind, &out->since,
-                     &out->gone_since) == 3;
-    out->kind = ok && kind == 'x' ? HELD_LOOP : HELD_LOCK;
-    return ok && (kind == 'x' || kind == 'l');
-}
 
 static bool held_field(void *context, const char *field, size_t field_len,
                        const char *value, size_t value_len)

@@ -251,34 +251,61 @@ static enum commit rebuild_totals(struct recovery *run, const char *domain,
     return run_step(run);
 }
 
+static void start_homes(struct recovery *run, const char *domain)
+{
+    start_step(run, "homes");
+    redis_arg_text(&run->sr->args, domain);
+}
+
+/* The listed mailboxes; counts them by letter. */
+static enum commit rebuild_mailboxes(struct recovery *run,
+                                     const struct domain_homes *domain,
+                                     uint64_t counts[4])
+{
+    enum commit commit = COMMIT_DONE;
+    const char *local, *record;
+    size_t local_len, record_len, cursor = 0, queued = 0;
+    while (commit == COMMIT_DONE &&
+           table_next(domain->homes, &cursor, &local, &local_len, &record, &record_len)) {
+        if (local_len == 0)
+            continue;
+        if (queued == 0)
+            start_homes(run, domain->name);
+        redis_arg(&run->sr->args, local, local_len);
+        redis_arg(&run->sr->args, record, record_len);
+        const char *letter = strchr("olrn", record[0]);
+        if (letter)
+            counts[letter - "olrn"]++;
+        run->mailboxes++;
+        if (++queued == FIELDS_PER_STEP) {
+            commit = run_step(run);
+            queued = 0;
+        }
+    }
+    return commit == COMMIT_DONE && queued > 0 ? run_step(run) : commit;
+}
+
+/* The domain's own record comes last: a lookup whose look at the chain was just
+ * before the first step must not take a mailbox that is not back yet for one that
+ * was never listed. Without the own record it is tried later. */
 static enum commit rebuild_domain(struct recovery *run, const struct domain_homes *domain)
 {
     uint64_t counts[4] = { 0 };
     start_step(run, "clear");
     redis_arg_text(&run->sr->args, domain->name);
     enum commit commit = run_step(run);
-    const char *local, *record;
-    size_t local_len, record_len, cursor = 0, queued = 0;
-    while (commit == COMMIT_DONE &&
-           table_next(domain->homes, &cursor, &local, &local_len, &record, &record_len)) {
-        if (queued == 0) {
-            start_step(run, "homes");
-            redis_arg_text(&run->sr->args, domain->name);
-        }
-        redis_arg(&run->sr->args, local, local_len);
-        redis_arg(&run->sr->args, record, record_len);
-        const char *letter = local_len > 0 ? strchr("olrn", record[0]) : NULL;
-        if (letter)
-            counts[letter - "olrn"]++;
-        run->mailboxes += local_len > 0;
-        if (++queued == FIELDS_PER_STEP) {
-            commit = run_step(run);
-            queued = 0;
-        }
-    }
-    if (commit == COMMIT_DONE && queued > 0)
-        commit = run_step(run);
-    return commit == COMMIT_DONE ? rebuild_totals(run, domain->name, counts) : commit;
+    if (commit == COMMIT_DONE)
+        commit = rebuild_mailboxes(run, domain, counts);
+    if (commit == COMMIT_DONE)
+        commit = rebuild_totals(run, domain->name, counts);
+    size_t len;
+    const char *own = table_get(domain->homes, "", 0, &len);
+    if (commit != COMMIT_DONE || !own)
+        return commit;
+    start_homes(run, domain->name);
+    redis_arg_text(&run->sr->args, "");
+    redis_arg(&run->sr->args, own, len);
+    return run_step(run);
 }
 
 static bool give_id(void *context, const struct event *event)

@@ -11,9 +11,9 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
@@ -47,17 +47,54 @@ bool trace_token(const unsigned char *key, size_t key_len, const char *address,
 /* A long header may come folded, and with the line ends of any system. */
 #define SEPARATORS " \t\r\n"
 
-bool trace_contains(const char *value, const char *token)
+/* Copies the tokens of value; returns their number. out may be NULL. */
+static size_t take_tokens(const char *value, char (*out)[TRACE_TOKEN_LEN + 1])
 {
-    if (strlen(token) != TRACE_TOKEN_LEN)
-        return false;
+    size_t count = 0;
+
     for (;;) {
         value += strspn(value, SEPARATORS);
         size_t len = strcspn(value, SEPARATORS);
         if (len == 0)
-            return false;
-        if (len == TRACE_TOKEN_LEN && CRYPTO_memcmp(value, token, len) == 0)
-            return true;
+            return count;
+        if (len == TRACE_TOKEN_LEN) {
+            if (out) {
+                memcpy(out[count], value, len);
+                out[count][len] = '\0';
+            }
+            count++;
+        }
         value += len;
     }
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return memcmp(a, b, TRACE_TOKEN_LEN);
+}
+
+bool trace_read(const char *value, struct trace_set *out)
+{
+    *out = (struct trace_set){ 0 };
+    size_t count = value ? take_tokens(value, NULL) : 0;
+    if (count == 0)
+        return true;
+    out->tokens = calloc(count, sizeof(*out->tokens));
+    if (!out->tokens)
+        return false;
+    out->count = take_tokens(value, out->tokens);
+    qsort(out->tokens, out->count, sizeof(*out->tokens), by_text);
+    return true;
+}
+
+bool trace_has(const struct trace_set *set, const char *token)
+{
+    return set->count > 0 && strlen(token) == TRACE_TOKEN_LEN &&
+           bsearch(token, set->tokens, set->count, sizeof(*set->tokens), by_text);
+}
+
+void trace_free(struct trace_set *set)
+{
+    free(set->tokens);
+    *set = (struct trace_set){ 0 };
 }

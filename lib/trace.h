@@ -23,7 +23,15 @@
 bool trace_token(const unsigned char *key, size_t key_len, const char *address,
                  uint64_t epoch, char out[TRACE_TOKEN_LEN + 1]);
 
-/* Whether a header value contains the token. Other content is skipped. */
-bool trace_contains(const char *value, const char *token);
+/* The tokens in header values, for any number of questions: a message may bring
+ * thousands of them, true or not, and have as many recipients. */
+struct trace_set {
+    char (*tokens)[TRACE_TOKEN_LEN + 1]; /* sorted */
+    size_t count;
+};
+/* value may be NULL. Content that is no token is skipped. false: no memory. */
+bool trace_read(const char *value, struct trace_set *out);
+bool trace_has(const struct trace_set *set, const char *token);
+void trace_free(struct trace_set *set);
 
 #endif

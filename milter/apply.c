@@ -29,6 +29,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "held.h"
+#include "log.h"
 #include "trace.h"
 
 /* A header stays well below Postfix' header_size_limit (102400) and libmilter's
@@ -78,8 +80,9 @@ struct planner {
     struct session *session;
     const unsigned char *secret;
     struct plan *plan;
-    struct names names; /* who gets the message */
-    char **canonical;   /* addresses of the recipients that stay */
+    struct names names;      /* who gets the message */
+    char **canonical;        /* addresses of the recipients that stay */
+    struct trace_set traced; /* what the message brought with it */
     char (*tokens)[TRACE_TOKEN_LEN + 1];
     size_t token_count;
 };
@@ -147,12 +150,6 @@ static bool token_of(const struct planner *planner, const struct recipient *reci
                        recipient->route.home.epoch, token);
 }
 
-static bool traced(const struct planner *planner, const char *token)
-{
-    const char *trace = planner->session->trace;
-    return trace && trace_contains(trace, token);
-}
-
 static void keep_token(struct planner *planner, const char *token)
 {
     memcpy(planner->tokens[planner->token_count++], token, TRACE_TOKEN_LEN + 1);
@@ -169,7 +166,7 @@ static const char *plan_departures(struct planner *planner)
             continue;
         if (!token_of(planner, recipient, token))
             return "no-token";
-        if (traced(planner, token)) {
+        if (trace_has(&planner->traced, token)) {
             planner->plan->looping = recipient;
             return NULL;
         }
@@ -233,7 +230,7 @@ static const char *plan_copy(struct planner *planner, struct recipient *recipien
     memcpy(name + 5, copy, strlen(copy) + 1);
     if (!trace_token(planner->secret, STORE_SECRET_LEN, name, 0, token))
         return "no-token";
-    if (traced(planner, token) || !names_add(&planner->names, copy))
+    if (trace_has(&planner->traced, token) || !names_add(&planner->names, copy))
         return NULL;
     add_step(planner, NULL, copy, "NOTIFY=NEVER");
     keep_token(planner, token);
@@ -302,7 +299,8 @@ static const char *plan_changes(struct planner *planner)
     planner->tokens = calloc(2 * count + 1, sizeof(*planner->tokens));
     planner->canonical = calloc(count + 1, sizeof(*planner->canonical));
     if (!planner->plan->steps || !planner->tokens || !planner->canonical ||
-        !names_init(&planner->names, 3 * count + planner->session->present_count + 1))
+        !names_init(&planner->names, 3 * count + planner->session->present_count + 1) ||
+        !trace_read(planner->session->trace, &planner->traced))
         return "no-memory";
     const char *trouble = plan_departures(planner);
     if (trouble || planner->plan->looping)
@@ -365,6 +363,7 @@ void plan_make(struct session *session, const unsigned char *secret, struct plan
     free(planner.canonical);
     free(planner.tokens);
     free(planner.names.slots);
+    trace_free(&planner.traced);
 }
 
 void plan_free(struct plan *plan)
@@ -412,9 +411,14 @@ static const char *record(const struct session *session, enum held_kind kind,
     if (!recipients)
         return "no-memory";
     held.recipients = recipients;
-    enum commit commit = store_held_put(store, session->conf->hostname, &held);
+    char error[256];
+    bool kept = held_spool_put(session->conf, &held, error, sizeof(error));
+    if (!kept)
+        log_warnx("%s: the message is tried later", error);
+    bool recorded = kept && store_held_put(store, session->conf->hostname, &held) ==
+                                COMMIT_DONE;
     free(recipients);
-    return commit == COMMIT_DONE ? NULL : "not-recorded";
+    return recorded ? NULL : "not-recorded";
 }
 
 static const char *apply_hold(const struct session *session, enum held_kind kind,

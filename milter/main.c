@@ -27,6 +27,7 @@
 
 #include "callbacks.h"
 #include "conf.h"
+#include "daemon.h"
 #include "log.h"
 #include "pool.h"
 #include "start.h"
@@ -139,7 +140,7 @@ static void look_at_store(struct pool *pool)
     pool_give(pool, store);
 }
 
-static bool open_socket(const struct conf *conf, char error[ERROR_SIZE])
+static bool open_socket(const struct conf *conf, gid_t gid, char error[ERROR_SIZE])
 {
     const struct conf_endpoint *listen = &conf->milter_listen;
     const char *trouble = NULL;
@@ -160,14 +161,17 @@ static bool open_socket(const struct conf *conf, char error[ERROR_SIZE])
                  listen->text);
         return false;
     }
-    return !listen->path || start_open_socket(conf, listen->path, error, ERROR_SIZE);
+    return !listen->path || start_open_socket(listen->path, gid, error, ERROR_SIZE);
 }
 
 static int serve(struct conf *conf)
 {
     char error[ERROR_SIZE];
-    start_raise_limits();
-    if (!start_drop_privileges(conf, error, sizeof(error)) || !open_socket(conf, error)) {
+    struct daemon_identity identity;
+    (void)daemon_raise_files();
+    if (!daemon_identity(conf, &identity, error, sizeof(error)) ||
+        !daemon_become(conf, &identity, error, sizeof(error)) ||
+        !open_socket(conf, identity.gid, error)) {
         log_warnx("%s", error);
         return EXIT_NO_SERVICE;
     }

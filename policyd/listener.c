@@ -6,10 +6,6 @@
  * (the maximum is reached, or accept(2) says EMFILE, ENFILE, ENOBUFS, ENOMEM),
  * the listener pauses for a moment instead of spinning on a socket that stays
  * readable; clients wait in the kernel's queue. Said at most once a minute.
- *
- * A unix socket that is already there is removed only when a connect(2) to it
- * is refused, which means that nobody listens: a second instance is refused by
- * the socket's name.
  */
 #include "listener.h"
 
@@ -30,6 +26,7 @@
 
 #include <event2/event.h>
 
+#include "daemon.h"
 #include "log.h"
 
 #define ACCEPTS_PER_TURN 32
@@ -62,71 +59,13 @@ static int fail(int fd, char *error, size_t size, const char *fmt, ...)
     return -1;
 }
 
-static bool fill_unix(const char *path, struct sockaddr_un *out)
-{
-    size_t len = strlen(path);
-    memset(out, 0, sizeof(*out));
-    out->sun_family = AF_UNIX;
-    if (len == 0 || len >= sizeof(out->sun_path))
-        return false;
-    memcpy(out->sun_path, path, len + 1);
-    return true;
-}
-
-/* Whether somebody takes connections there; errno is connect(2)'s. */
-static bool is_listening(const struct sockaddr_un *at)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return true;
-    int result = connect(fd, (const struct sockaddr *)at, sizeof(*at));
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return result == 0 || errno == EAGAIN || errno == EINPROGRESS;
-}
-
-/* Makes way for a new socket. false: error is set. */
-static bool clear_path(const struct sockaddr_un *at, const char *key, char *error,
-                       size_t size)
-{
-    const char *path = at->sun_path;
-    struct stat found;
-    if (lstat(path, &found) != 0) {
-        if (errno == ENOENT)
-            return true;
-        fail(-1, error, size, "%s: %s: %s", key, path, strerror(errno));
-        return false;
-    }
-    if (!S_ISSOCK(found.st_mode)) {
-        fail(-1, error, size, "%s: %s is there and is not a socket: remove it", key,
-             path);
-        return false;
-    }
-    if (is_listening(at)) {
-        fail(-1, error, size,
-             "%s: %s: another program listens there: is sluice-policyd running already?",
-             key, path);
-        return false;
-    }
-    if (errno != ECONNREFUSED || (unlink(path) != 0 && errno != ENOENT)) {
-        fail(-1, error, size, "%s: %s: cannot replace the old socket: %s", key, path,
-             strerror(errno));
-        return false;
-    }
-    return true;
-}
-
 static int unix_socket(const char *path, const char *key, gid_t group, char *error,
                        size_t size)
 {
     struct sockaddr_un at;
-    if (!fill_unix(path, &at))
-        return fail(-1, error, size,
-                    "%s: %s: a socket path has at most %zu bytes: choose a shorter one",
-                    key, path, sizeof(at.sun_path) - 1);
-    if (!clear_path(&at, key, error, size))
-        return -1;
+    char wrong[512];
+    if (!daemon_clear_path(path, &at, wrong, sizeof(wrong)))
+        return fail(-1, error, size, "%s: %s", key, wrong);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fail(-1, error, size, "%s: socket: %s", key, strerror(errno));

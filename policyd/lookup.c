@@ -243,11 +243,18 @@ static uint64_t number_of(const redisReply *reply)
     return has_text(reply) ? strtoull(reply->str, NULL, 10) : 0;
 }
 
-/* Whether what Redis answered for the chain continues this host's journal: the
- * same rule as sr_history() of lib/store_redis.c. */
+/* Whether what Redis answered for the chain continues this host's journal. */
 static bool history_holds(struct lookups *l, const struct position *head,
                           const redisReply *reply)
 {
+    static const char *const texts[] = {
+        [HISTORY_HOLDS] = "",
+        [HISTORY_LOST] = "has rolled back its history, run \"sluice recover\"",
+        [HISTORY_BEHIND] =
+            "no longer keeps what this host's journal ends with, it takes a new base",
+        [HISTORY_DIVERGED] =
+            "has another history than this host's journal, run \"sluice recover\"",
+    };
     char what[240];
     const redisReply *id = reply->element[1];
     uint64_t last = number_of(reply->element[0]), floor = number_of(reply->element[2]);
@@ -257,18 +264,13 @@ static bool history_holds(struct lookups *l, const struct position *head,
                            : "Redis holds no data of sluice: run \"sluice init\"");
         return false;
     }
-    if (head->epoch == 0 ||
-        (last >= head->epoch && has_text(id) && strcmp(id->str, head->id) == 0))
+    enum history history =
+        history_judge(head, last, floor, has_text(id) ? id->str : NULL);
+    if (history == HISTORY_HOLDS)
         return true;
-    const char *text =
-        "has another history than this host's journal, run \"sluice recover\"";
-    if (last < head->epoch)
-        text = "has rolled back its history, run \"sluice recover\"";
-    else if (head->epoch < floor)
-        text = "no longer keeps what this host's journal ends with, it takes a new base";
     snprintf(what, sizeof(what),
-             "Redis %s (it is at change %" PRIu64 ", the journal at %" PRIu64 ")", text,
-             last, head->epoch);
+             "Redis %s (it is at change %" PRIu64 ", the journal at %" PRIu64 ")",
+             texts[history], last, head->epoch);
     complain_about_history(l, what);
     return false;
 }

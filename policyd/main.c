@@ -22,13 +22,10 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -36,6 +33,7 @@
 
 #include "conf.h"
 #include "conn.h"
+#include "daemon.h"
 #include "helper.h"
 #include "journal.h"
 #include "keeper.h"
@@ -46,7 +44,6 @@
 
 #define DRAIN_S       5
 #define FIRST_PROBE_S 2
-#define FILES_WANTED  65536
 #define FILES_RESERVE 64 /* besides clients: journal, Redis, log, helper */
 
 enum { SERVICES = 2 };
@@ -130,53 +127,17 @@ static int parse_options(int argc, char **argv, struct options *out)
 
 /* ---- privileges ----------------------------------------------------------- */
 
-struct identity {
-    uid_t uid;
-    gid_t gid; /* group of the sockets; (gid_t)-1: leave it as it is */
-};
-
-static bool in_group(gid_t gid)
+static bool drop_privileges(const struct conf *conf,
+                            const struct daemon_identity *identity)
 {
-    gid_t groups[256];
-    int n = getgroups(256, groups);
-    for (int i = 0; i < n; i++)
-        if (groups[i] == gid)
-            return true;
-    return getegid() == gid;
-}
-
-static bool find_identity(const struct conf *conf, struct identity *out)
-{
-    const struct passwd *user = getpwnam(conf->user);
-    const struct group *group = getgrnam(conf->group);
-    bool root = geteuid() == 0;
-    if (root && (!user || !group)) {
-        log_warnx("%s: %s \"%s\" does not exist on this host: create it or name another",
-                  conf->path, user ? "group" : "user", user ? conf->group : conf->user);
-        return false;
-    }
-    out->uid = user ? user->pw_uid : geteuid();
-    out->gid = group && (root || in_group(group->gr_gid)) ? group->gr_gid : (gid_t)-1;
-    if (!root && out->gid == (gid_t)-1)
-        log_warnx("not a member of group \"%s\": the sockets keep their group",
-                  conf->group);
-    return true;
-}
-
-static bool drop_privileges(const struct conf *conf, const struct identity *identity)
-{
-    if (geteuid() != 0) {
+    char error[512];
+    if (geteuid() != 0)
         log_warnx("not started as root: no queue helper, so fences are refused and "
                   "nothing is released here");
+    if (daemon_become(conf, identity, error, sizeof(error)))
         return true;
-    }
-    if (initgroups(conf->user, identity->gid) != 0 ||
-        setresgid(identity->gid, identity->gid, identity->gid) != 0 ||
-        setresuid(identity->uid, identity->uid, identity->uid) != 0) {
-        log_warn("cannot become user \"%s\"", conf->user);
-        return false;
-    }
-    return true;
+    log_warnx("%s", error);
+    return false;
 }
 
 /* ---- sockets -------------------------------------------------------------- */
@@ -198,7 +159,7 @@ static void name_endpoints(struct daemon *d)
     memcpy(d->endpoints, rows, sizeof(rows));
 }
 
-static bool open_sockets(struct daemon *d, const struct identity *identity)
+static bool open_sockets(struct daemon *d, const struct daemon_identity *identity)
 {
     char error[512];
     for (int i = 0; i < SERVICES; i++) {
@@ -233,18 +194,11 @@ static void close_sockets(struct daemon *d)
     }
 }
 
-/* Raises the limit of open files; how many clients fit. */
+/* How many clients fit into the open files. */
 static size_t clients_max(void)
 {
-    struct rlimit files = { .rlim_cur = 1024, .rlim_max = 1024 };
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES_WANTED) {
-        rlim_t before = files.rlim_cur;
-        files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
-        if (setrlimit(RLIMIT_NOFILE, &files) != 0)
-            files.rlim_cur = before;
-    }
-    return files.rlim_cur > 2 * FILES_RESERVE ? files.rlim_cur - FILES_RESERVE
-                                              : FILES_RESERVE;
+    size_t files = daemon_raise_files();
+    return files > 2 * FILES_RESERVE ? files - FILES_RESERVE : FILES_RESERVE;
 }
 
 /* ---- signals and timers ---------------------------------------------------- */
@@ -474,9 +428,12 @@ static void end(struct daemon *d)
 
 static int run(struct daemon *d)
 {
-    struct identity identity;
-    if (!find_identity(d->conf, &identity))
+    struct daemon_identity identity;
+    char error[512];
+    if (!daemon_identity(d->conf, &identity, error, sizeof(error))) {
+        log_warnx("%s", error);
         return EX_CONFIG;
+    }
     d->helper = helper_fork(d->conf);
     if (!d->helper) {
         log_warn("cannot start the queue helper");

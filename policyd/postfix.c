@@ -371,8 +371,10 @@ static void take_answer_line(void *context, const char *text, size_t len)
     char line[1024];
     if (len >= sizeof(line))
         len = sizeof(line) - 1;
-    for (size_t i = 0; i < len; i++)
-        line[i] = text[i] == '\t' || (unsigned char)text[i] >= ' ' ? text[i] : '?';
+    for (size_t i = 0, tabs = 0; i < len; i++) {
+        bool separator = text[i] == '\t' && tabs++ == 0;
+        line[i] = separator || (unsigned char)text[i] >= ' ' ? text[i] : '?';
+    }
     line[len] = '\0';
     take_answer(context, line, len);
 }

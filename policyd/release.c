@@ -34,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "held.h"
 #include "log.h"
 
 #define BATCH          200
@@ -217,6 +218,7 @@ struct sweep {
     } waiting[BATCH];
     size_t waiting_count;
     uint64_t left;
+    size_t restored; /* records that Redis had lost */
     bool failed;
 };
 #define NO_MESSAGE SIZE_MAX
@@ -322,6 +324,8 @@ static void look_up(struct sweep *sweep)
     for (size_t i = 0; i < sweep->waiting_count; i++) {
         route_finish(sweep->env->conf, &sweep->routes[i]);
         enum verdict verdict = sweep->routes[i].verdict;
+        /* Unknown for another reason (no next hop configured): looking again
+         * would change nothing. */
         if (sweep->routes[i].lookup == LOOKUP_FAILED)
             sweep_failed(sweep, store_error(sweep->env->store));
         if (sweep->waiting[i].message != NO_MESSAGE)
@@ -465,8 +469,6 @@ static void decide(struct sweep *sweep)
         char id[80];
         message->action = decision.action;
         sweep->left += decision.left;
-        if (decision.undecided)
-            sweep->failed = true;
         if (decision.stale)
             message->record->drop = true;
         /* One process each: too many of them go another way. */
@@ -479,6 +481,21 @@ static void decide(struct sweep *sweep)
                       log_value(message->id, id, sizeof(id)), message->facts.hold,
                       message->facts.forward, message->facts.redirect);
     }
+}
+
+/* On this host's disk and in Redis. */
+static bool put_record(struct sweep *sweep, const struct held *held)
+{
+    char error[160];
+    if (!held_spool_put(sweep->env->conf, held, error, sizeof(error))) {
+        sweep_failed(sweep, error);
+        return false;
+    }
+    if (store_held_put(sweep->env->store, sweep->env->conf->hostname, held) ==
+        COMMIT_DONE)
+        return true;
+    sweep_failed(sweep, store_error(sweep->env->store));
+    return false;
 }
 
 /* The record first: without one the message would be nobody's. */
@@ -494,12 +511,11 @@ static void put_records(struct sweep *sweep)
                              .sender = message->sender ? message->sender : "",
                              .recipients = message->recipients };
         memcpy(held.queue_id, message->id, sizeof(message->id));
-        if (message->recipients &&
-            store_held_put(sweep->env->store, sweep->env->conf->hostname, &held) ==
-                COMMIT_DONE)
+        if (!message->recipients)
+            sweep_failed(sweep, "out of memory");
+        else if (put_record(sweep, &held))
             continue;
         message->action = RELEASE_NOTHING;
-        sweep_failed(sweep, store_error(sweep->env->store));
     }
 }
 
@@ -609,6 +625,9 @@ static void settle_records(struct sweep *sweep)
         sweep_failed(sweep, store_error(env->store));
     else
         forget_released(sweep);
+    for (size_t i = 0; i < n; i++)
+        if (!held_spool_drop(env->conf, ids[i]))
+            log_warn("%s/held/%s: cannot remove it", env->conf->state_dir, ids[i]);
     free(ids);
 }
 
@@ -680,6 +699,46 @@ static void sweep_free(struct sweep *sweep)
     free(sweep->routes);
 }
 
+/* A record that this host has and Redis has not: Redis lost it, or the milter
+ * is just about to put it there, too. */
+static bool take_own_record(void *context, const struct held *held)
+{
+    struct sweep *sweep = context;
+    if (find_record(sweep, held->queue_id))
+        return true;
+    if (store_held_put(sweep->env->store, sweep->env->conf->hostname, held) !=
+        COMMIT_DONE) {
+        sweep_failed(sweep, store_error(sweep->env->store));
+        return false;
+    }
+    sweep->restored++;
+    return true;
+}
+
+static bool read_records(struct sweep *sweep)
+{
+    const struct release_env *env = sweep->env;
+    char error[160];
+    if (!store_each_held(env->store, env->conf->hostname, take_record, sweep)) {
+        sweep_failed(sweep, store_error(env->store));
+        return false;
+    }
+    if (sweep->record_count > 0)
+        qsort(sweep->records, sweep->record_count, sizeof(struct record *), by_record_id);
+    if (!held_spool_each(env->conf, take_own_record, sweep, error, sizeof(error))) {
+        if (error[0])
+            sweep_failed(sweep, error);
+        return false;
+    }
+    if (sweep->restored > 0) {
+        log_info("release: records of held messages put into Redis: %zu",
+                 sweep->restored);
+        sweep_failed(sweep, "records of held messages were missing in Redis");
+        return false; /* the next sweep knows them all */
+    }
+    return true;
+}
+
 /* Steps of one sweep. The records are read before the queue: one that comes
  * later belongs to the next sweep. */
 static void sweep_once(struct sweep *sweep)
@@ -691,12 +750,8 @@ static void sweep_once(struct sweep *sweep)
         sweep_failed(sweep, "out of memory");
         return;
     }
-    if (!store_each_held(env->store, env->conf->hostname, take_record, sweep)) {
-        sweep_failed(sweep, store_error(env->store));
+    if (!read_records(sweep))
         return;
-    }
-    if (sweep->record_count > 0)
-        qsort(sweep->records, sweep->record_count, sizeof(struct record *), by_record_id);
     if (!env->queue->ops->list(env->queue, take_entry, sweep)) {
         sweep_failed(sweep, queue_error(env->queue));
         return;

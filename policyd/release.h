@@ -51,7 +51,7 @@ const char *release_action_name(enum release_action action);
 struct release_decision {
     enum release_action action;
     bool left;      /* something of an unlocked mailbox waits here */
-    bool undecided; /* a lookup failed: look again */
+    bool undecided; /* of at least one recipient nothing is known */
     bool alarm;     /* half of its lifetime is over */
     bool stale;     /* its record says "on hold" and it is not: drop that */
 };

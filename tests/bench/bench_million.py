@@ -7,10 +7,10 @@ like sluice's, into a hash of a second Redis with the same configuration
 of the loads only). The files are made before.
 
 The lock's records are written, its fence is not waited for: the only MTA host
-is registered, and left out by --without-host. sluice-policyd has ended by then,
-so that it is the command that is measured and not the host's journal as well.
-Memory is what Redis uses more for each mailbox, the events of import and lock
-included.
+is registered, and left out by --without-host. sluice-policyd has ended by
+then, so that it is the command that is measured and not the host's journal as
+well. Memory is what Redis uses more for each mailbox, the events of import and
+lock included, which a running policyd would have had dropped.
 """
 
 import os

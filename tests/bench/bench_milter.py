@@ -19,7 +19,7 @@ from parts.process import Child, accepts, run, wait_until
 
 NAMES = ["milter_ratio"]
 SESSIONS = 10
-MESSAGES = 3000
+MESSAGES = 2000
 SIZE = 4096
 RATIO = 0.9
 

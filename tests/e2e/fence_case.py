@@ -118,9 +118,10 @@ def send(lab, ids, recipients, sender=SENDER):
 
 
 class Flow:
-    def __init__(self, lab, recipients, pause=0.2, prefix="m"):
+    def __init__(self, lab, recipients, pause=0.2, prefix="m", side=None):
         self.sent = []
-        self._lab, self._recipients = lab, recipients
+        self._postfix = (side or lab.old).postfix
+        self._recipients = recipients
         self._pause, self._prefix = pause, prefix
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -131,8 +132,7 @@ class Flow:
         while not self._end.is_set():
             number += 1
             one = f"{self._prefix}{number}"
-            reply = self._lab.old.postfix.smtp(SENDER, self._recipients,
-                                               message(one))
+            reply = self._postfix.smtp(SENDER, self._recipients, message(one))
             if reply.code == 250:
                 self.sent.append(one)
             self._end.wait(self._pause)

@@ -1,5 +1,6 @@
 """`sluice cutover` itself: order of steps, resuming, failures, outages."""
 
+import json
 import os
 import signal
 import stat
@@ -263,7 +264,7 @@ def test_silent_host_is_named_and_can_be_left_out():
         expect("exit code", code, 75)
         expect_true("named", "mx9.example.net" in err)
         expect("homes", case.homes(), ALL_OLD)
-        code, _, err = case.cutover("--without-host", "mx9.example.net",
+        code, _, err = case.cutover("--without-host", "MX9.example.net",
                                     DOMAIN)
         expect(f"without it: exit code ({err})", code, 0)
         expect("homes", case.homes(), ALL_NEW)
@@ -468,6 +469,86 @@ def test_batches_overlap_their_fences():
         third = err.index("batch 3: 8 locked")
         moved = err.index("m15@")
         expect_true("order", second < third < moved)
+
+
+# The second of two batches waits for the file "go"; the domain's own record is
+# locked with it.
+LAST_BATCH = [f"m{n}" for n in range(4, 8)]
+LAST_BATCH_WAITS = """\
+touch $dir/begun
+case $mailbox in
+m[0-3]@*) exit 0;;
+esac
+while [ ! -e $dir/go ]; do sleep 0.1; done
+"""
+
+
+def in_the_last_batch(case, sync=LAST_BATCH_WAITS):
+    case.sync(sync)
+    running = case.start("--json", "--batch", "4", DOMAIN)
+    wait_until(lambda: case.homes()[""] == "l", 20, "the own record is locked")
+    return running
+
+
+def own_record_case():
+    return cutover_case(mailboxes=[f"m{n}" for n in range(8)])
+
+
+def test_domain_is_locked_with_the_last_batch_and_flipped_after_it():
+    with own_record_case() as case:
+        running = in_the_last_batch(case)
+        wait_until(lambda: case.homes()["m0"] == "n", 20, "the first are new")
+        expect("the last batch is locked too",
+               {case.homes()[name] for name in LAST_BATCH}, {"l"})
+        case.write("go", "")
+        code, out, err = running.wait()
+        expect(f"exit code ({err})", code, 0)
+        expect("no fence of its own", json.loads(out)["fences"], 2)
+        expect("homes", set(case.homes().values()), {"n"})
+
+
+def test_domain_is_unlocked_when_one_of_the_last_batch_fails():
+    with own_record_case() as case:
+        running = in_the_last_batch(
+            case, LAST_BATCH_WAITS + "case $mailbox in m4@*) exit 3;; esac\n"
+            "while [ ! -e $dir/go2 ]; do sleep 0.1; done\n")
+        case.write("go", "")
+        wait_until(lambda: case.homes()[""] == "o", 20, "unlocked at once")
+        expect("others are still at it", case.homes()["m7"], "l")
+        case.write("go2", "")
+        code, out, err = running.wait()
+        expect(f"exit code ({err})", code, 1)
+        expect("why", json.loads(out)["domain_stays"],
+               "not all mailboxes are new")
+        expect("homes", {name for name, home in case.homes().items()
+                         if home == "o"}, {"", "m4"})
+
+
+def test_killed_or_stopped_with_the_domain_locked():
+    with own_record_case() as case:
+        running = in_the_last_batch(case)
+        running.send(signal.SIGINT)
+        wait_until(lambda: case.homes()[""] == "o", 20, "Ctrl-C unlocks it")
+        case.write("go", "")
+        expect("exit code", running.wait()[0], 75)
+    with own_record_case() as case:
+        running = in_the_last_batch(case)
+        running.send(signal.SIGKILL)
+        running.wait()
+        expect("still locked", case.homes()[""], "l")
+        case.write("go", "")
+        code, _, err = case.cutover()
+        expect(f"repeated: exit code ({err})", code, 0)
+        expect("homes", set(case.homes().values()), {"n"})
+    with own_record_case() as case:
+        running = in_the_last_batch(case)
+        running.send(signal.SIGKILL)
+        running.wait()
+        case.write("go", "")
+        case.sync("case $mailbox in m7@*) exit 3;; esac")
+        code, _, err = case.cutover()
+        expect(f"another one fails: exit code ({err})", code, 1)
+        expect("unlocked, also when found locked", case.homes()[""], "o")
 
 
 def test_lost_lease_ends_the_run_and_leaves_the_locks():

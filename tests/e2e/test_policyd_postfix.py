@@ -81,6 +81,44 @@ def test_gates():
             r"sluice-forward|sluice-forward.*someone@senders.test")
 
 
+def test_strange_forms_of_a_locked_address():
+    """Whatever Postfix would deliver into the mailbox is held."""
+    with policyd_lab() as lab:
+        postfix = lab.old.postfix
+        name, _, domain = LOCKED.partition("@")
+        forms = [f"{name}+{'x' * 200}@{domain}", f'"{name}+\x01"@{domain}',
+                 f'"{name}+\\""@{domain}', f'"{name}+ "@{domain}',
+                 f"{name}%{domain}@localhost", f"{domain}!{name}",
+                 f'"{LOCKED}"@localhost', f"{name.upper()}+@{domain.upper()}."]
+        for number, form in enumerate(forms):
+            reply = postfix.smtp(f"s{number}@senders.test", [form],
+                                 message(f"form{number}"))
+            expect(f"{form!r} accepted", reply.accepted, True)
+            postfix.wait_log(rf"{reply.queue_id}: to=.*status=")
+            sent = [line for line in postfix.log().splitlines()
+                    if f"{reply.queue_id}: to=" in line]
+            expect_true(f"{form!r} is held: {sent}", all(
+                "mailbox is being moved" in line for line in sent))
+
+
+def test_own_address_reaches_no_locked_mailbox():
+    """A managed domain that local(8) delivers is reached as user@[address] too."""
+    with policyd_lab() as lab:
+        postfix = lab.old.postfix
+        postfix.postconf(mydestination="localhost, example.com",
+                         virtual_mailbox_domains="senders.test",
+                         myorigin="example.com", local_recipient_maps="")
+        lab.redis.command("HSET", "sluice:home:example.com",
+                          "nobody", "l1.6740a1b2")
+        postfix.stop()
+        postfix.start()
+        for domain in ("example.com", "localhost", "[127.0.0.1]"):
+            reply = postfix.smtp("someone@senders.test", [f"nobody@{domain}"],
+                                 message("own"))
+            expect(f"{domain} accepted", reply.accepted, True)
+            postfix.wait_log(rf"{reply.queue_id}: to=.*mailbox is being moved")
+
+
 def test_redis_down_spares_unmanaged_mail():
     with policyd_lab() as lab:
         lab.redis.pause()

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../../milter/session.h"
+#include "state_dir.h"
 #include "unit.h"
 
 #define CASE_EPOCH 7
@@ -25,6 +26,7 @@
 static const char case_conf_text[] =
     "side = %s\n"
     "hostname = \"mx.lab.test\"\n"
+    "state-dir = \"%s\"\n"
     "redis = \"unix:/nonexistent/redis.sock\"\n"
     "mta = postfix\n"
     "hold = %s\n"
@@ -49,7 +51,7 @@ static inline struct conf *case_conf(const char *side, const char *hold,
     FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (!out)
         return NULL;
-    fprintf(out, case_conf_text, side, hold, copy_outbound);
+    fprintf(out, case_conf_text, side, state_dir(), hold, copy_outbound);
     fclose(out);
     struct conf *conf = conf_load(path, error, sizeof(error));
     unlink(path);

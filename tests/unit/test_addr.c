@@ -68,19 +68,26 @@ static void test_parse(void)
           "example.com" },
         { "u\\ser@example.com", ADDR_OK, "user", "example.com" },
         { "\"\"@example.com", ADDR_BAD, "", "example.com" },
-        { "\"user@example.com", ADDR_BAD, "", "" },
+        { "\"user@example.com", ADDR_BAD, "user", "example.com" },
+        { "user+\"@example.com", ADDR_BAD, "user+", "example.com" },
+        { "user+\\@example.com", ADDR_BAD, "user+", "example.com" },
+        { "\"user@example.com\"", ADDR_NO_DOMAIN, "user@example.com", "" },
         { "user@example.com\\", ADDR_BAD, "", "" },
         /* what Postfix takes */
         { "o'brien=x@example.com", ADDR_OK, "o'brien=x", "example.com" },
         { ".dot..dot.@example.com", ADDR_OK, ".dot..dot.", "example.com" },
         { "j\xc3\xbcrgen@example.com", ADDR_OK, "j\xc3\xbcrgen", "example.com" },
-        { "us er@example.com", ADDR_BAD, "", "example.com" },
-        { "us\ter@example.com", ADDR_BAD, "", "example.com" },
-        { "\"us\ner\"@example.com", ADDR_BAD, "", "example.com" },
-        { "us\x7f@example.com", ADDR_BAD, "", "example.com" },
+        { "us er@example.com", ADDR_BAD, "us", "example.com" },
+        { "us\ter@example.com", ADDR_BAD, "us", "example.com" },
+        { "\"us\ner\"@example.com", ADDR_BAD, "us", "example.com" },
+        { "us\x7f@example.com", ADDR_BAD, "us", "example.com" },
         /* domains */
         { "user@[192.0.2.1]", ADDR_OK, "user", "[192.0.2.1]" },
         { "user@[IPv6:2001:DB8::1]", ADDR_OK, "user", "[ipv6:2001:db8::1]" },
+        { "user@[IPv6:2001:db8:0:0::0:01]", ADDR_OK, "user", "[ipv6:2001:db8::1]" },
+        { "user@[2001:db8::1]", ADDR_OK, "user", "[ipv6:2001:db8::1]" },
+        { "user@[IPv6:::FFFF:192.0.2.1]", ADDR_OK, "user", "[ipv6:::ffff:192.0.2.1]" },
+        { "user@[IPv6:x]", ADDR_OK, "user", "[ipv6:x]" },
         { "user@[192.0.2.1", ADDR_BAD, "", "" },
         { "user@[]", ADDR_BAD, "", "" },
         { "user@[a]b]", ADDR_BAD, "", "" },
@@ -111,7 +118,7 @@ static void test_parse(void)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         check_parse(cases[i].text, strlen(cases[i].text), cases[i].kind, cases[i].local,
                     cases[i].domain);
-    check_parse("us\0er@example.com", 17, ADDR_BAD, "", "example.com");
+    check_parse("us\0er@example.com", 17, ADDR_BAD, "us", "example.com");
     check_parse("user@exam\0ple.com", 17, ADDR_BAD, "", "");
     check_parse("user@b\xc3\xbc\0x.com", 14, ADDR_BAD, "", "");
 }
@@ -125,7 +132,7 @@ static void test_lengths(void)
     snprintf(text, sizeof(text), "%s@example.com", local);
     check_parse(text, strlen(text), ADDR_OK, local, "example.com");
     snprintf(text, sizeof(text), "%sa@example.com", local);
-    check_parse(text, strlen(text), ADDR_OVERLONG, "", "example.com");
+    check_parse(text, strlen(text), ADDR_OVERLONG, local, "example.com");
     /* Quotes and backslashes do not count. */
     snprintf(text, sizeof(text), "\"\\%s\"@example.com", local);
     check_parse(text, strlen(text), ADDR_OK, local, "example.com");

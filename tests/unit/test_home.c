@@ -294,7 +294,37 @@ static void test_apply(void)
     CU_ASSERT_FALSE(event_apply(&recover, "o1.2", 4, &home));
 }
 
+static void test_history(void)
+{
+    static const char mine[] = "00112233445566ff", other[] = "ff112233445566ff";
+    static const struct {
+        const char *what;
+        uint64_t head, last, floor;
+        const char *id; /* at the head's epoch */
+        enum history want;
+    } cases[] = {
+        { "no journal", 0, 7, 1, NULL, HISTORY_HOLDS },
+        { "the same", 7, 7, 1, mine, HISTORY_HOLDS },
+        { "gone on", 7, 9, 1, mine, HISTORY_HOLDS },
+        { "trimmed up to the head", 7, 9, 7, mine, HISTORY_HOLDS },
+        { "rolled back", 7, 6, 1, NULL, HISTORY_LOST },
+        { "rolled back, an old id left", 7, 6, 1, mine, HISTORY_LOST },
+        { "rolled back and grown again", 7, 9, 1, other, HISTORY_DIVERGED },
+        { "the id is missing", 7, 9, 1, NULL, HISTORY_DIVERGED },
+        { "trimmed past the head", 7, 9, 8, NULL, HISTORY_BEHIND },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct position head = { .epoch = cases[i].head };
+        memcpy(head.id, mine, sizeof(mine));
+        CHECK_INT(cases[i].what,
+                  history_judge(&head, cases[i].last, cases[i].floor, cases[i].id),
+                  cases[i].want);
+    }
+}
+
 UNIT_MAIN("home", { "decode", test_decode }, { "fields", test_fields },
           { "round trip", test_round_trip }, { "too long", test_too_long },
           { "garbage", test_garbage }, { "letters", test_letters }, { "ops", test_ops },
-          { "items", test_items }, { "apply", test_apply })
+          { "items", test_items }, { "apply", test_apply },
+          { "history", test_history })

@@ -14,7 +14,8 @@ static void steps(void)
         { STEP_UNPROBED, STEP_READY, true },   { STEP_UNPROBED, STEP_REFUSED, true },
         { STEP_UNPROBED, STEP_LOCKED, false }, { STEP_READY, STEP_LOCKED, true },
         { STEP_READY, STEP_QUEUED, false },    { STEP_LOCKED, STEP_QUEUED, true },
-        { STEP_LOCKED, STEP_SYNCED, true }, /* the domain's own record */
+        { STEP_LOCKED, STEP_PARKED, true }, /* the domain's own record */
+        { STEP_PARKED, STEP_SYNCED, true },
         { STEP_LOCKED, STEP_SYNCING, false },  { STEP_LOCKED, STEP_MOVED, false },
         { STEP_QUEUED, STEP_SYNCING, true },   { STEP_QUEUED, STEP_MOVED, false },
         { STEP_SYNCING, STEP_SYNCED, true },   { STEP_SYNCING, STEP_UNLOCKING, true },

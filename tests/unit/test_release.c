@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "state_dir.h"
 #include "unit.h"
 
 /* ---- the decision ----------------------------------------------------------- */
@@ -256,10 +257,11 @@ static struct conf *test_conf(void)
         "milter { listen = \"unix:/nonexistent/m\" }\n"
         "policyd { policy = \"unix:/nonexistent/p\"  map = \"unix:/nonexistent/t\" }\n"
         "domain \"example.com\" { old = \"[127.0.0.1]:1\"  new = \"[127.0.0.1]:2\"\n"
-        "  redirect-domains = {\"new.test\"} }\n";
+        "  redirect-domains = {\"new.test\"} }\n"
+        "state-dir = \"%s\"\n";
     char path[] = "/tmp/sluice-unit.XXXXXX", error[512] = "";
     int fd = mkstemp(path);
-    if (fd < 0 || write(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1)
+    if (fd < 0 || dprintf(fd, text, state_dir()) < 0)
         return NULL;
     close(fd);
     struct conf *conf = conf_load(path, error, sizeof(error));
@@ -293,6 +295,7 @@ static void tear_down(void)
     release_free(scene.release);
     store_free(scene.store);
     conf_unref(scene.conf);
+    state_dir_clear();
 }
 
 /* One sweep, due or not; what it did. */
@@ -387,6 +390,29 @@ static void test_sweep_hold(void)
     CHECK_STR("all locked", swept(4), "hold " ID1);
     CHECK_STR("with a record", records(), ID1 " for a@example.com");
     CHECK_INT("held", figures().held, 1);
+    tear_down();
+}
+
+/* Redis forgets a record; the host has its own. */
+static void test_sweep_restores(void)
+{
+    static const char *const id = ID1;
+    set_up();
+    change_one(EVENT_LOCK, "a");
+    fake.entries = "d:" ID1 ":!a@example.com";
+    CHECK_STR("on hold", swept(4), "hold " ID1);
+    CHECK_INT("forgotten", store_held_drop(scene.store, HOST, &id, 1), COMMIT_DONE);
+    CHECK_STR("records", records(), "");
+    fake.entries = "h:" ID1 ":a@example.com";
+    CHECK_STR("put there again", swept(5), "");
+    CHECK_STR("records", records(), ID1 " for a@example.com");
+    CHECK_INT("does not count as swept", figures().swept, 4);
+    change_one(EVENT_UNLOCK, "a");
+    CHECK_STR("released", swept(6), "release " ID1 ", wake pickup");
+    fake.entries = "";
+    CHECK_STR("gone", swept(7), "");
+    CHECK_STR("nothing comes back", swept(8), "");
+    CHECK_STR("records", records(), "");
     tear_down();
 }
 
@@ -495,7 +521,7 @@ static void test_pace(void)
 
 UNIT_MAIN("release", { "decide", test_decide }, { "lifetimes", test_lifetimes },
           { "fate", test_fate }, { "release", test_sweep_release },
-          { "release again", test_sweep_release_again }, { "hold", test_sweep_hold },
+          { "release again", test_sweep_release_again }, { "hold", test_sweep_hold }, { "restores", test_sweep_restores },
           { "flush", test_sweep_flush }, { "flush many", test_sweep_flush_many },
           { "missing", test_sweep_missing }, { "taken off hold", test_sweep_taken_off },
           { "listing fails", test_sweep_fails }, { "store fails", test_sweep_store_fails },

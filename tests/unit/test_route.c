@@ -65,11 +65,16 @@ static void test_prepare(void)
         { "@example.com", NULL },
         { "", NULL },
         { "<>", NULL },
-        { "\"user@example.com", NULL },
         { "user@exa mple.com", NULL },
         /* Malformed before the @, but mail for a managed domain all the same. */
         { "us er@example.com", "\"\"@example.com base= overlong" },
         { "us\ner@localhost", "\"\"@example.com base= same-as overlong" },
+        /* This host's own addresses are what localhost is. */
+        { "user+x@[127.0.0.1]", "user+x@example.com base=user same-as" },
+        { "user@[192.0.2.77]", NULL },
+        { "\"user@example.com", "\"\"@example.com base= overlong" },
+        { "user+x\"@example.com", "user@example.com base=user overlong" },
+        { "\"user+\x01\"@example.com", "user@example.com base=user overlong" },
     };
     struct conf *conf = load(old_side);
 
@@ -244,6 +249,17 @@ static void test_overlong(void)
     route_set_values(&route, &own, &listed, &listed);
     route_finish(conf, &route);
     CHECK_STR("overlong", verdict_name(route.verdict), "forward");
+    /* An extension of any length is delivered into the mailbox before it. */
+    memcpy(text, "user+", 5);
+    CU_ASSERT_TRUE_FATAL(route_prepare(conf, text, 210, &route));
+    CU_ASSERT_TRUE(route.overlong);
+    CHECK_STR("base", route.base, "user");
+    route_set_values(&route, &own, NULL, &listed);
+    route_finish(conf, &route);
+    CHECK_STR("a locked mailbox's", verdict_name(route.verdict), "hold");
+    route_set_values(&route, &own, &own, NULL);
+    route_finish(conf, &route);
+    CHECK_STR("an unlisted one's", verdict_name(route.verdict), "forward");
     /* Just short enough to be listed, too long for the pattern. */
     memset(text, 'a', sizeof(text));
     memcpy(text + ADDR_LOCAL_MAX, "@redirected.example", 19);

@@ -747,6 +747,12 @@ static void test_recover_killed(void)
         CHECK_INT("mine", case_look(r.mine, r.rc.conf, "u7@example.com"), '?');
         CHECK_INT("no journal", case_look(r.store, r.rc.conf, "u7@example.com"), '?');
         CHECK_INT("init", store_init_domain(r.store, "example.com"), COMMIT_REFUSED);
+        /* The own record is the last to come back. */
+        if (strcmp(tell(&r.rc, "HEXISTS", "sluice:home:example.com", "", (char *)NULL),
+                   "0") != 0)
+            CHECK_INT("all of it",
+                      atoi(tell(&r.rc, "HLEN", "sluice:home:example.com", (char *)NULL)),
+                      CROWD + 2);
     }
     CU_ASSERT(killed > 0);
     CHECK_DONE(r.mine, store_recover(r.mine, r.journal, false, &recovered));
