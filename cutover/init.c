@@ -233,6 +233,12 @@ int command_init(struct command_context *context, int argc, char **argv)
         int code = command_need_store(context);
         return code == EXIT_DONE ? remove_host(context, host, force) : code;
     }
+    if (context->conf->domain_count == 0) {
+        message("%s has no domain to register: add  domain \"example.com\" { new = "
+                "\"[host]:25\" }",
+                context->conf->path);
+        return EXIT_CONFIGURATION;
+    }
     bool empty = false;
     int code = check_history(context, &empty);
     if (code == EXIT_DONE)

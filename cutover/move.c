@@ -130,7 +130,7 @@ static void on_signal(struct move *move, int64_t now)
                 "stopping: %zu syncs are running and may end (again Ctrl-C: stop them)",
                 running);
         else
-            notice("stopping");
+            notice("stopping: what this run has locked is unlocked again");
         move_stop(move, MOVE_DRAINS, EXIT_AGAIN, now);
     } else if (move->stop == MOVE_DRAINS) {
         notice("stopping the %zu running syncs", running);

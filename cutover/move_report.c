@@ -316,9 +316,14 @@ static void print_summary(const struct move *move, const struct figures *figures
         print("mail waited for each mailbox: median %.1f s, 99%% within %.1f s, longest "
               "%.1f s",
               figures->median, figures->p99, figures->worst);
-    print("%.1f s in all; %zu %s (every MTA host confirms a batch's locks) took %.1f s",
-          (double)(clock_ms() - move->began_ms) / 1000, move->fences,
-          move->fences == 1 ? "fence" : "fences", move->all_fences_s);
+    double seconds = (double)(clock_ms() - move->began_ms) / 1000;
+    if (move->fences > 0)
+        print(
+            "%.1f s in all; %zu %s (every MTA host confirms a batch's locks) took %.1f s",
+            seconds, move->fences, move->fences == 1 ? "fence" : "fences",
+            move->all_fences_s);
+    else
+        print("%.1f s in all", seconds);
     if (move->not_probed)
         print("the new server was not asked whether it takes the recipients");
     if (own_stays(move))

@@ -650,6 +650,26 @@ static void free_conf(struct conf *conf)
     free(conf);
 }
 
+struct conf *conf_reload(const struct conf *present, char *error, size_t error_size)
+{
+    struct conf *conf = conf_load(present->path, error, error_size);
+    const char *changed = NULL;
+    if (!conf)
+        return NULL;
+    if (strcmp(conf->hostname, present->hostname) != 0)
+        changed = "hostname";
+    else if (conf->side != present->side)
+        changed = "side";
+    else if (strcmp(conf->state_dir, present->state_dir) != 0)
+        changed = "state-dir";
+    if (!changed)
+        return conf;
+    snprintf(error, error_size, "%s: %s has changed, which needs a restart", conf->path,
+             changed);
+    conf_unref(conf);
+    return NULL;
+}
+
 struct conf *conf_ref(struct conf *conf)
 {
     __atomic_add_fetch(&conf->refs, 1, __ATOMIC_RELAXED);

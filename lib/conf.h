@@ -99,6 +99,10 @@ struct conf {
 
 /* NULL: error is one line. The caller holds one reference. */
 struct conf *conf_load(const char *path, char *error, size_t error_size);
+/* The file of present, read again for a running daemon. NULL (and error) also
+ * when it names another host, side or state-dir: held records, the journal and
+ * the fence belong to these, and only a restart takes them up. */
+struct conf *conf_reload(const struct conf *present, char *error, size_t error_size);
 struct conf *conf_ref(struct conf *conf); /* thread-safe */
 void conf_unref(struct conf *conf);       /* thread-safe; NULL is fine */
 

@@ -45,6 +45,7 @@ enum exit_status {
 };
 
 static const char *conf_path = CONF_DEFAULT_PATH;
+static struct conf *conf_at_start; /* main() has the reference */
 
 static void notify(const char *state)
 {
@@ -57,7 +58,8 @@ static void notify(const char *state)
 
 static struct conf *load(char error[ERROR_SIZE])
 {
-    struct conf *conf = conf_load(conf_path, error, ERROR_SIZE);
+    struct conf *conf = conf_at_start ? conf_reload(conf_at_start, error, ERROR_SIZE)
+                                      : conf_load(conf_path, error, ERROR_SIZE);
     if (conf && !conf->milter_listen.text) {
         snprintf(error, ERROR_SIZE, "%s: milter { listen } is missing", conf_path);
         conf_unref(conf);
@@ -214,6 +216,7 @@ static int run(bool test)
         return EXIT_CONFIGURATION;
     }
     int status = EXIT_FINE;
+    conf_at_start = conf;
     if (!test) {
         log_open("sluice-milter", conf->log);
         status = serve(conf);

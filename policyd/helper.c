@@ -82,7 +82,7 @@ static const struct command_info commands[HELPER_COMMANDS] = {
                                          "mydestination", "myorigin", "relocated_maps",
                                          "maximal_queue_lifetime",
                                          "bounce_queue_lifetime",
-                                         "enable_long_queue_ids" },
+                                         "enable_long_queue_ids", "recipient_delimiter" },
                           .seconds = 15 },
     [HELPER_ASK_MAP] = { .program = "postmap",
                          .arguments = { "-q", "-" }, /* and the map */

@@ -217,7 +217,6 @@ static void warn_of_restart(const struct conf *old, const struct conf *new)
         { "policyd.map", old->map_listen.text, new->map_listen.text },
         { "user", old->user, new->user },
         { "group", old->group, new->group },
-        { "state-dir", old->state_dir, new->state_dir },
         { "postfix-config", old->postfix_config, new->postfix_config },
         { "postfix-commands", old->postfix_commands, new->postfix_commands },
     };
@@ -233,7 +232,7 @@ static void on_hup(evutil_socket_t signal_number, short what, void *context)
     struct daemon *d = context;
     char error[512];
     systemd_reloading();
-    struct conf *conf = conf_load(d->conf->path, error, sizeof(error));
+    struct conf *conf = conf_reload(d->conf, error, sizeof(error));
     if (!conf) {
         log_warnx("%s: the configuration stays as it was", error);
     } else {

@@ -315,6 +315,8 @@ static void take_setting(void *context, const char *text, size_t len)
         out->bounce_lifetime = queue_seconds(value, 'd');
     else if (strcmp(line, "enable_long_queue_ids") == 0)
         out->long_ids = strcmp(value, "yes") == 0;
+    else if (strcmp(line, "recipient_delimiter") == 0)
+        snprintf(out->delimiters, sizeof(out->delimiters), "%s", value);
     free(line);
 }
 

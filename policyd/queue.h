@@ -56,6 +56,7 @@ struct queue_settings {
     bool slow_maps;          /* transport_maps or relocated_maps has a table that
                                 a server answers: it may take long after ours */
     bool long_ids;           /* enable_long_queue_ids */
+    char delimiters[16];     /* recipient_delimiter */
     int64_t lifetime;        /* maximal_queue_lifetime, seconds */
     int64_t bounce_lifetime; /* bounce_queue_lifetime, seconds */
 };

@@ -116,6 +116,11 @@ def test_reload():
             file.write(text.replace("/map.sock", "/map2.sock"))
         case.reload("policyd.map has changed: restart")
         expect("still here", case.ask(*asked), LATER)
+        with open(case.config_path, "w", encoding="utf-8") as file:
+            file.write(text.replace('hostname = "', 'hostname = "other-'))
+        case.reload("hostname has changed, which needs a restart: "
+                    "the configuration stays as it was")
+        expect("kept", case.ask(*asked), LATER)
 
 
 def test_reload_names_another_redis():
