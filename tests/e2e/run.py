@@ -1,4 +1,5 @@
-"""Runs the unit tests (make check) and the end-to-end tests, and counts them.
+"""Runs the unit tests (make check), the builds that must be clean (both
+compilers, sanitizers) and the end-to-end tests, and counts them.
 
 Contract
   SLUICE_BINDIR names the build directory. Each CUnit test and each test_*
@@ -21,6 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.dirname(os.path.dirname(HERE))
 HARNESS = os.path.join(HERE, "harness.py")
 TEST_LIMIT_S = 420
 CHECK_LIMIT_S = 600
@@ -102,6 +104,29 @@ def cunit_tests(log):
             for name, verdict in re.findall(
                 r"^\s*Test: (.*?) ?\.\.\.\s*(passed|FAILED)", log,
                 re.MULTILINE)]
+
+
+# builds
+
+def run_builds(bindir, tally, pattern):
+    """Both compilers without a warning; the unit tests under sanitizers."""
+    with_sanitizers = (
+        'mkdir -p sanitizers && cd sanitizers && { [ -f Makefile ] || '
+        '"$1/configure" --enable-sanitizers; } && '
+        'make -j"$(nproc)" check')
+    for name, argv in (
+            ("build/warnings", ["make", "-C", bindir, "warnings"]),
+            ("build/sanitizers", ["sh", "-c", f'cd "$2" && {with_sanitizers}',
+                                  "sh", SOURCE, bindir])):
+        if not pattern.search(name):
+            continue
+        if name == "build/sanitizers" and os.path.samefile(bindir, SOURCE):
+            tally.add("skip", name, reason="the source is configured in place")
+            continue
+        began = time.monotonic()
+        code, output = run_limited(argv, CHECK_LIMIT_S)
+        tally.add("FAIL" if code else "ok", name, time.monotonic() - began, "",
+                  output if code else "")
 
 
 # end-to-end tests
@@ -200,8 +225,8 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/run")
     parser.add_argument("-k", metavar="PATTERN", default="",
                         help="only tests whose name matches (a regex)")
-    parser.add_argument("-j", type=int, metavar="N", default=2,
-                        help="end-to-end tests at a time, default 2")
+    parser.add_argument("-j", type=int, metavar="N", default=3,
+                        help="end-to-end tests at a time, default 3")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--unit", action="store_true")
     only.add_argument("--e2e", action="store_true")
@@ -213,6 +238,7 @@ def main():
     tally = Tally()
     if not options.e2e:
         run_unit(bindir, tally, pattern)
+        run_builds(bindir, tally, pattern)
     if not options.unit:
         run_e2e(bindir, tally, pattern, options.j)
     return tally.finish()
