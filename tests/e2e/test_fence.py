@@ -271,6 +271,19 @@ def test_local_name_that_is_not_covered():
         expect("delivered", _spool(lab), "")
 
 
+def test_delimiter_that_sluice_does_not_know():
+    """To Postfix user-x is the locked mailbox, to sluice it would be another."""
+    with fence_lab() as lab:
+        lab.old.postfix.postconf(recipient_delimiter="+-")
+        lab.old.postfix.reload()
+        command = Command(lab, "lock", A)
+        wait_state(lab, 'recipient_delimiter is "+-" in main.cf')
+        lab.old.postfix.postconf(recipient_delimiter="+")
+        lab.old.postfix.reload()
+        code, out = command.wait()
+        expect(f"lock: {out}", code, 0)
+
+
 def test_domain_that_this_host_does_not_know():
     """Two hosts, one of them without the domain: the lock names it."""
     def prepare(lab):
