@@ -328,10 +328,10 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client)
 
     struct store *store = pool_take(client->pool);
     decide(session, store);
-    const unsigned char *secret = NULL;
-    if (store && plan_wants_secret(session))
-        secret = pool_secret(client->pool, store);
-    plan_make(session, secret, &plan);
+    unsigned char secret[STORE_SECRET_LEN];
+    bool keyed = store && plan_wants_secret(session) &&
+                 pool_secret(client->pool, store, secret);
+    plan_make(session, keyed ? secret : NULL, &plan);
     plan_apply(&plan, session, &mta, store, queue_id, now);
     report_message(&plan, session, queue_id);
     plan_count(&plan, session, store, queue_id, now);

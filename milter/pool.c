@@ -21,6 +21,9 @@
 #include <string.h>
 #include <time.h>
 
+/* sluice recover makes a new key when Redis had lost the old one. */
+#define SECRET_SECONDS 60
+
 struct pool {
     struct conf *conf;
     struct journal_reader *head;
@@ -31,7 +34,7 @@ struct pool {
     int idle_count;
     int opened; /* idle and busy ones */
     int refs;
-    bool have_secret;
+    time_t secret_until; /* monotonic s; then it is asked for again */
     unsigned char secret[STORE_SECRET_LEN];
 };
 
@@ -152,21 +155,23 @@ void pool_give(struct pool *pool, struct store *store)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-const unsigned char *pool_secret(struct pool *pool, struct store *store)
+bool pool_secret(struct pool *pool, struct store *store,
+                 unsigned char out[STORE_SECRET_LEN])
 {
-    unsigned char secret[STORE_SECRET_LEN];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&pool->mutex);
-    bool have = pool->have_secret;
+    bool fresh = now.tv_sec < pool->secret_until;
+    if (fresh)
+        memcpy(out, pool->secret, STORE_SECRET_LEN);
     pthread_mutex_unlock(&pool->mutex);
-    if (have)
-        return pool->secret;
-    if (store_secret(store, secret) != LOOKUP_FOUND)
-        return NULL;
+    if (fresh)
+        return true;
+    if (store_secret(store, out) != LOOKUP_FOUND)
+        return false;
     pthread_mutex_lock(&pool->mutex);
-    if (!pool->have_secret)
-        memcpy(pool->secret, secret, sizeof(secret));
-    pool->have_secret = true;
+    memcpy(pool->secret, out, STORE_SECRET_LEN);
+    pool->secret_until = now.tv_sec + SECRET_SECONDS;
     pthread_mutex_unlock(&pool->mutex);
-    explicit_bzero(secret, sizeof(secret));
-    return pool->secret;
+    return true;
 }

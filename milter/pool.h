@@ -32,7 +32,8 @@ const struct conf *pool_conf(const struct pool *pool);
 struct store *pool_take(struct pool *pool);
 void pool_give(struct pool *pool, struct store *store);
 
-/* The key of the trace tokens, asked for once. NULL: not to be had now. */
-const unsigned char *pool_secret(struct pool *pool, struct store *store);
+/* The key of the trace tokens, kept for a minute. false: not to be had now. */
+bool pool_secret(struct pool *pool, struct store *store,
+                 unsigned char out[STORE_SECRET_LEN]);
 
 #endif

@@ -51,7 +51,7 @@ def main():
             continue
         try:
             figures += bench.measure(bindir, options.rounds, wanted)
-        except (CommandFailed, Timeout, OSError) as error:
+        except (CommandFailed, Timeout, OSError, RuntimeError) as error:
             say(f"not measured: {', '.join(wanted)}: {error}")
             failed = True
     show(figures)
