@@ -6,8 +6,8 @@ so the verdict is deliver), null_milter (no replies before the end of message),
 null_milter --decline (no events before it either) and no filter at all.
 smtp-source sends with 10 connections at a time, one message each, every one
 to another mailbox. Delivery is discard(8), and a round begins when the queue
-is empty, so that it is the SMTP side that is measured. Lookup tables and policy
-service are not wired: beside them the filter would weigh less.
+is empty, so that it is the SMTP side that is measured. Lookup tables and the
+policy service are not wired: beside them the filter would weigh less.
 """
 
 import os
