@@ -43,6 +43,7 @@ enum helper_command {
     HELPER_REQUEUE,  /* postsuper -r - deferred */
     HELPER_FLUSH,    /* postqueue -i ID, one after the other */
     HELPER_WAKE,     /* postkick public pickup W */
+    HELPER_SCAN,     /* postkick public qmgr I */
     HELPER_RELOAD,   /* postfix reload */
     HELPER_SETTINGS, /* postconf -x, a fixed list of parameters */
     HELPER_ASK_MAP,  /* postmap -q - on entry `number` of transport_maps */

@@ -4,7 +4,8 @@
  *   list      postqueue -j: one JSON object per line (postqueue(1))
  *   hold      postsuper -h - deferred        release  postsuper -r - hold
  *   requeue   postsuper -r - deferred        flush    postqueue -i ID
- *   wake      postkick public pickup W       reload   postfix reload
+ *   wake      postkick public pickup W       scan     postkick public qmgr I
+ *   reload    postfix reload
  *   settings  postconf -x                    selftest postmap -q -
  *   daemons   children of master(8) in /proc
  *
@@ -23,6 +24,7 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,10 +254,23 @@ static bool postfix_flush(struct queue *queue, const char *const *ids, size_t n)
     return run_on_ids(queue, HELPER_FLUSH, ids, n, HELPER_FLUSH_MAX, "postqueue -i");
 }
 
+/* postkick(1) sends two bytes; the server has its request with the first and
+ * closes, and the second may end postkick by SIGPIPE: the kick has worked. */
+static bool kick(struct queue *queue, enum helper_command command, const char *what)
+{
+    struct helper_request request = { .command = command };
+    return run_to_success(queue, &request, what) ||
+           request.exit_status == 128 + SIGPIPE;
+}
+
 static bool postfix_wake(struct queue *queue)
 {
-    struct helper_request request = { .command = HELPER_WAKE };
-    return run_to_success(queue, &request, "postkick public pickup W");
+    return kick(queue, HELPER_WAKE, "postkick public pickup W");
+}
+
+static bool postfix_scan(struct queue *queue)
+{
+    return kick(queue, HELPER_SCAN, "postkick public qmgr I");
 }
 
 static bool postfix_reload(struct queue *queue)
@@ -514,6 +529,7 @@ const struct queue_ops queue_postfix = {
     .requeue = postfix_requeue,
     .flush = postfix_flush,
     .wake = postfix_wake,
+    .scan = postfix_scan,
     .reload = postfix_reload,
     .settings = postfix_settings,
     .selftest = postfix_selftest,

@@ -76,6 +76,8 @@ struct queue_ops {
     bool (*flush)(struct queue *queue, const char *const *ids, size_t n);
     /* have what was released or requeued picked up now */
     bool (*wake)(struct queue *queue);
+    /* have what lies in incoming looked at now */
+    bool (*scan)(struct queue *queue);
     bool (*reload)(struct queue *queue);
     bool (*settings)(struct queue *queue, struct queue_settings *out);
     /* Asks the host's own gate: every address must be held by sluice, before

@@ -43,6 +43,7 @@
 #define AGAIN_MOST_MS  5000 /* qmgr's stale cache lasts 30 s at the most */
 #define REQUEUE_MOST_S 3600
 #define LEFT_ALARM_MS  600000
+#define STRANDED_S     10
 
 const char *release_action_name(enum release_action action)
 {
@@ -219,6 +220,7 @@ struct sweep {
     size_t waiting_count;
     uint64_t left;
     size_t restored; /* records that Redis had lost */
+    size_t stranded; /* messages that lie in incoming */
     bool failed;
 };
 #define NO_MESSAGE SIZE_MAX
@@ -411,6 +413,9 @@ static bool take_entry(void *context, const struct queue_entry *entry)
         record->seen = true;
         record->on_hold |= on_hold;
     }
+    if (entry->id_valid && entry->queue == QUEUE_INCOMING &&
+        sweep->env->now - entry->created >= STRANDED_S)
+        sweep->stranded++;
     if (!entry->id_valid || (!on_hold && entry->queue != QUEUE_DEFERRED) ||
         (on_hold && !record) || (!record && !any_managed(sweep, entry)))
         return true;
@@ -549,6 +554,10 @@ static void act_on_all(struct sweep *sweep)
     if (released + requeued > 0 && !ops->wake(sweep->env->queue))
         sweep_failed(sweep, queue_error(sweep->env->queue));
     size_t flushed = act(sweep, RELEASE_FLUSH, ops->flush);
+    /* A reload moves what was in delivery back to incoming; on an idle host
+     * qmgr(8) looks there only when it wakes up by itself, every 300 s. */
+    if (sweep->stranded > 0 && !ops->scan(sweep->env->queue))
+        sweep_failed(sweep, queue_error(sweep->env->queue));
     for (size_t i = 0; released > 0 && i < sweep->message_count; i++) {
         struct message *message = &sweep->messages[i];
         if (message->action != RELEASE_RELEASE)

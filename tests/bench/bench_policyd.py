@@ -5,9 +5,8 @@ HMGET and the history check each) over 50 connections on the service's unix
 socket; redis-benchmark does GET, 50 connections, no pipelining, on the unix
 socket of the same Redis. Load, policyd and Redis share the machine.
 
-The 99th percentile is that of the least disturbed round: whatever else runs
-meanwhile, or a hypervisor that takes the processor away, only adds to it. The
-median of the rounds goes to stderr, next to redis-benchmark's own.
+The 99th percentile is the median of the rounds'; the best round's, and
+redis-benchmark's own, go to stderr: whatever else runs meanwhile adds to all.
 """
 
 import json
@@ -72,7 +71,7 @@ def measure_service(lab, bindir, mode, rounds):
         f"redis-benchmark GET {middle(gets):.0f}/s, "
         f"p99 {middle(gets_p99):.2f} ms, at best {min(gets_p99):.2f}")
     return [Figure(f"{mode}_ratio", ratio, RATIO, AT_LEAST),
-            Figure(f"{mode}_p99_ms", min(p99), P99_MS, AT_MOST)]
+            Figure(f"{mode}_p99_ms", middle(p99), P99_MS, AT_MOST)]
 
 
 def load(bindir, mode, socket):

@@ -108,6 +108,7 @@ static void test_command_lines(void)
         { HELPER_FLUSH, NULL, "" },
         { HELPER_HOLD, "4jXDfR05J2z1bYCF", "" },
         { HELPER_WAKE, NULL, "/usr/sbin/postkick -c /etc/postfix public pickup W" },
+        { HELPER_SCAN, NULL, "/usr/sbin/postkick -c /etc/postfix public qmgr I" },
         { HELPER_RELOAD, NULL, "/usr/sbin/postfix -c /etc/postfix reload" },
         { HELPER_ASK_MAP, "hash:/x", "/usr/sbin/postmap -c /etc/postfix -q - hash:/x" },
         { HELPER_ASK_MAP, "-d", "" },

@@ -155,6 +155,7 @@ static bool fake_list(struct queue *queue, queue_entry_fn *each, void *context)
                                      .created = NOW };
         entry.queue = word[0] == 'h'   ? QUEUE_HOLD
                       : word[0] == 'd' ? QUEUE_DEFERRED
+                      : word[0] == 'i' ? QUEUE_INCOMING
                                        : QUEUE_ACTIVE;
         char *list = strchr(word + 2, ':'), *inner = NULL;
         *list++ = '\0';
@@ -211,10 +212,17 @@ static bool fake_wake(struct queue *queue)
     return do_it("wake", pickup, 1);
 }
 
+static bool fake_scan(struct queue *queue)
+{
+    static const char *const qmgr[] = { "qmgr" };
+    (void)queue;
+    return do_it("scan", qmgr, 1);
+}
+
 static const struct queue_ops fake_ops = {
     .mta = "fake",          .list = fake_list,       .hold = fake_hold,
     .release = fake_release, .requeue = fake_requeue, .flush = fake_flush,
-    .wake = fake_wake,
+    .wake = fake_wake,      .scan = fake_scan,
 };
 
 static int64_t clock_ms;
@@ -416,6 +424,18 @@ static void test_sweep_restores(void)
     tear_down();
 }
 
+static void test_sweep_stranded(void)
+{
+    set_up();
+    fake.entries = "i:" ID1 ":x@unmanaged.test";
+    CHECK_STR("just arrived", swept(1), "");
+    scene.now += 10;
+    CHECK_STR("lies there", swept(2), "scan qmgr");
+    fake.entries = "a:" ID1 ":x@unmanaged.test";
+    CHECK_STR("on its way", swept(3), "");
+    tear_down();
+}
+
 static void test_sweep_flush(void)
 {
     set_up();
@@ -522,6 +542,7 @@ static void test_pace(void)
 UNIT_MAIN("release", { "decide", test_decide }, { "lifetimes", test_lifetimes },
           { "fate", test_fate }, { "release", test_sweep_release },
           { "release again", test_sweep_release_again }, { "hold", test_sweep_hold }, { "restores", test_sweep_restores },
+          { "stranded", test_sweep_stranded },
           { "flush", test_sweep_flush }, { "flush many", test_sweep_flush_many },
           { "missing", test_sweep_missing }, { "taken off hold", test_sweep_taken_off },
           { "listing fails", test_sweep_fails }, { "store fails", test_sweep_store_fails },
