@@ -32,9 +32,9 @@ char *held_encode(const struct held *held, size_t *len)
     char *text = malloc(size);
     if (!text)
         return NULL;
-    int head = snprintf(text, size, "%c %" PRId64 " %" PRId64 "\n",
-                        held->kind == HELD_LOOP ? 'x' : 'l', held->since,
-                        held->gone_since);
+    int head =
+        snprintf(text, size, "%c %" PRId64 " %" PRId64 "\n",
+                 held->kind == HELD_LOOP ? 'x' : 'l', held->since, held->gone_since);
     size_t used = (size_t)head;
     for (const char *from = held->sender; *from; from++)
         text[used++] = (unsigned char)*from < ' ' ? '?' : *from;

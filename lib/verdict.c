@@ -30,13 +30,11 @@ static enum verdict decide_on_new_side(const struct home *home)
     return VERDICT_LATER;
 }
 
-enum verdict verdict_decide(enum side side, enum lookup lookup,
-                            const struct home *home)
+enum verdict verdict_decide(enum side side, enum lookup lookup, const struct home *home)
 {
     if (lookup != LOOKUP_FOUND)
         return VERDICT_LATER;
-    return side == SIDE_OLD ? decide_on_old_side(home)
-                            : decide_on_new_side(home);
+    return side == SIDE_OLD ? decide_on_old_side(home) : decide_on_new_side(home);
 }
 
 const char *verdict_name(enum verdict verdict)

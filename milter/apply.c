@@ -415,8 +415,8 @@ static const char *record(const struct session *session, enum held_kind kind,
     bool kept = held_spool_put(session->conf, &held, error, sizeof(error));
     if (!kept)
         log_warnx("%s: the message is tried later", error);
-    bool recorded = kept && store_held_put(store, session->conf->hostname, &held) ==
-                                COMMIT_DONE;
+    bool recorded =
+        kept && store_held_put(store, session->conf->hostname, &held) == COMMIT_DONE;
     free(recipients);
     return recorded ? NULL : "not-recorded";
 }

@@ -329,8 +329,8 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client)
     struct store *store = pool_take(client->pool);
     decide(session, store);
     unsigned char secret[STORE_SECRET_LEN];
-    bool keyed = store && plan_wants_secret(session) &&
-                 pool_secret(client->pool, store, secret);
+    bool keyed =
+        store && plan_wants_secret(session) && pool_secret(client->pool, store, secret);
     plan_make(session, keyed ? secret : NULL, &plan);
     plan_apply(&plan, session, &mta, store, queue_id, now);
     report_message(&plan, session, queue_id);

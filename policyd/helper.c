@@ -84,8 +84,8 @@ static const struct command_info commands[HELPER_COMMANDS] = {
                           .arguments = { "-x", "queue_directory", "transport_maps",
                                          "mydestination", "myorigin", "relocated_maps",
                                          "maximal_queue_lifetime",
-                                         "bounce_queue_lifetime",
-                                         "enable_long_queue_ids", "recipient_delimiter" },
+                                         "bounce_queue_lifetime", "enable_long_queue_ids",
+                                         "recipient_delimiter" },
                           .seconds = 15 },
     [HELPER_ASK_MAP] = { .program = "postmap",
                          .arguments = { "-q", "-" }, /* and the map */

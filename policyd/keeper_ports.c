@@ -129,8 +129,9 @@ static void check_settings(const struct keeper_ports *ports,
     const struct queue_settings *settings = &ports->settings;
     queue_uncovered_name(settings, domain, why, size);
     /* user-x would be another mailbox to us and the locked one to Postfix. */
-    if (!why[0] && settings->delimiters[strspn(settings->delimiters,
-                                               ports->conf->recipient_delimiter)])
+    if (!why[0] &&
+        settings
+            ->delimiters[strspn(settings->delimiters, ports->conf->recipient_delimiter)])
         snprintf(why, size,
                  "recipient_delimiter is \"%s\" in main.cf: make recipient-delimiter in "
                  "sluice.conf the same",

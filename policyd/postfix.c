@@ -259,8 +259,7 @@ static bool postfix_flush(struct queue *queue, const char *const *ids, size_t n)
 static bool kick(struct queue *queue, enum helper_command command, const char *what)
 {
     struct helper_request request = { .command = command };
-    return run_to_success(queue, &request, what) ||
-           request.exit_status == 128 + SIGPIPE;
+    return run_to_success(queue, &request, what) || request.exit_status == 128 + SIGPIPE;
 }
 
 static bool postfix_wake(struct queue *queue)

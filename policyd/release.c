@@ -134,6 +134,7 @@ struct release {
     int64_t took_ms;  /* the last sweep */
     int64_t ended_ms;
     int64_t left_since_ms;   /* 0: nothing is left */
+    int64_t refused_due_ms;  /* next alarm about refusals */
     struct id_list released; /* by us, their records not yet dropped */
 };
 
@@ -221,6 +222,8 @@ struct sweep {
     uint64_t left;
     size_t restored; /* records that Redis had lost */
     size_t stranded; /* messages that lie in incoming */
+    size_t refused;  /* recipients that another server answers 5xx for */
+    char refusal[512]; /* the first of them */
     bool failed;
 };
 #define NO_MESSAGE SIZE_MAX
@@ -404,6 +407,32 @@ static bool any_managed(struct sweep *sweep, const struct queue_entry *entry)
     return false;
 }
 
+/* Whether sluice sends this recipient's mail to another server. */
+static bool sent_on(struct sweep *sweep, const char *address)
+{
+    struct addr target;
+    if (prepare(sweep, address, strlen(address)))
+        return true;
+    return addr_parse(address, strlen(address), &target) == ADDR_OK &&
+           conf_redirects_to(sweep->env->conf, target.domain);
+}
+
+/* A 5xx that soft_bounce made a deferral: smtp(8)'s words for it are
+ * "host NAME[ADDRESS] said: 550 ..." (smtp_proto.c). */
+static void note_refusals(struct sweep *sweep, const struct queue_entry *entry)
+{
+    for (size_t i = 0; i < entry->count; i++) {
+        const struct queue_recipient *recipient = &entry->recipients[i];
+        char who[160];
+        if (!strstr(recipient->reason, " said: 5") || !sent_on(sweep, recipient->address))
+            continue;
+        if (sweep->refused++ == 0)
+            snprintf(sweep->refusal, sizeof(sweep->refusal), "%s to <%s>: %.300s",
+                     entry->id, log_value(recipient->address, who, sizeof(who)),
+                     recipient->reason);
+    }
+}
+
 static bool take_entry(void *context, const struct queue_entry *entry)
 {
     struct sweep *sweep = context;
@@ -416,6 +445,8 @@ static bool take_entry(void *context, const struct queue_entry *entry)
     if (entry->id_valid && entry->queue == QUEUE_INCOMING &&
         sweep->env->now - entry->created >= STRANDED_S)
         sweep->stranded++;
+    if (entry->id_valid && entry->queue == QUEUE_DEFERRED)
+        note_refusals(sweep, entry);
     if (!entry->id_valid || (!on_hold && entry->queue != QUEUE_DEFERRED) ||
         (on_hold && !record) || (!record && !any_managed(sweep, entry)))
         return true;
@@ -817,6 +848,18 @@ static void watch_left(struct release *release, int64_t now_ms)
     }
 }
 
+/* Once in a while as long as it lasts; nothing is bounced meanwhile. */
+static void watch_refusals(struct release *release, const struct sweep *sweep,
+                           int64_t now_ms)
+{
+    if (sweep->refused == 0 || now_ms < release->refused_due_ms)
+        return;
+    release->refused_due_ms = now_ms + LEFT_ALARM_MS;
+    log_alarm("the other server refuses mail that was sent on to it, which is kept and "
+              "tried again (%zu recipients): %s",
+              sweep->refused, sweep->refusal);
+}
+
 void release_step(struct release *release, const struct release_env *env,
                   int64_t (*now_ms)(void))
 {
@@ -830,6 +873,7 @@ void release_step(struct release *release, const struct release_env *env,
     sweep_once(&sweep);
     schedule(release, &sweep, begun, now_ms());
     watch_left(release, now_ms());
+    watch_refusals(release, &sweep, now_ms());
     if (release->figures.error[0] && strcmp(before, release->figures.error) != 0)
         log_warnx("release: %s", release->figures.error);
     sweep_free(&sweep);

@@ -165,6 +165,33 @@ def test_nothing_expires_while_the_new_server_is_down():
         _expect_no_bounce(lab)
 
 
+def test_new_server_refuses_what_is_forwarded():
+    """A 5xx for a forwarded message does not bounce it, nor does a redirect to
+    a domain that cannot be found (the lab has no DNS)."""
+    def prepare(lab):
+        lab.old.sluice.domains["example.com"] = lab.domain_section(
+            lab.old, '  redirect-domains = {"tenant.test"}\n')
+
+    with fence_lab(prepare=prepare) as lab:
+        lock(lab, A, B)
+        lab.redis.command("HSET", "sluice:home:example.com", "b",
+                          lab.redis.command("HGET", "sluice:home:example.com", "b")
+                          + "\tn=b@tenant.test")
+        lab.old.sluice.cli("flip", A, B, check=True)
+        lab.new.postfix.postconf(smtpd_recipient_restrictions="reject")
+        lab.new.postfix.reload()
+        send(lab, ["f1"], [A])
+        send(lab, ["f2"], [B])
+        log = lab.old.postfix
+        log.wait_log(r"to=<a@example.com>.*status=(SOFTBOUNCE|bounced)")
+        log.wait_log(r"to=<b@tenant.test>.*status=(SOFTBOUNCE|deferred|bounced)")
+        expect_true("nothing bounced", "status=bounced" not in log.log())
+        policyd = lab.old.sluice.policyd
+        wait_until(lambda: "alarm: the other server refuses" in policyd.log(), 60,
+                   "an alarm")
+        expect("still queued", len(queued(lab, "deferred")), 2)
+
+
 def test_quick_turns_under_load():
     """Lock and unlock without waiting for the fence, while mail flows."""
     with fence_lab() as lab:
