@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import sys
 import tempfile
 
@@ -169,8 +170,12 @@ class PolicydCase:
 
     def connect(self, name, timeout=10):
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(timeout)
+        # Blocking, since a full backlog is EAGAIN to a socket with a time limit;
+        # the kernel's own one is the send time limit.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO,
+                          struct.pack("ll", timeout, 0))
         client.connect(self.path(name))
+        client.settimeout(timeout)
         return client
 
     def exchange(self, name, data, read):
