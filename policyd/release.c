@@ -22,8 +22,9 @@
  * gone by as before the last time: REQUEUE_MOST_S at the most.
  *
  * Records. One precedes its message's move to hold, so a record without message
- * is marked and kept for RELEASE_GONE_S. One whose message this program
- * released goes as soon as the message has left hold.
+ * is marked and kept for RELEASE_GONE_S. One whose message this program itself
+ * moved from hold, or to hold in an earlier sweep (it may have been in delivery
+ * by then), goes as soon as the message is not on hold.
  *
  * Lookups go in batches of BATCH. Any failure leaves what it concerns as it is
  * and makes the sweep incomplete: it does not count as "nothing left".
@@ -135,7 +136,7 @@ struct release {
     int64_t ended_ms;
     int64_t left_since_ms;   /* 0: nothing is left */
     int64_t refused_due_ms;  /* next alarm about refusals */
-    struct id_list released; /* by us, their records not yet dropped */
+    struct id_list moved; /* to or from hold, by us; their records are there */
 };
 
 struct release *release_new(void)
@@ -150,7 +151,7 @@ void release_free(struct release *release)
 {
     if (!release)
         return;
-    free(release->released.ids);
+    free(release->moved.ids);
     free(release);
 }
 
@@ -194,6 +195,7 @@ struct record {
     bool on_hold;
     bool drop;
     bool released; /* in this sweep */
+    bool wanted;   /* in this sweep its message goes on hold */
 };
 
 struct message {
@@ -476,24 +478,38 @@ static bool take_entry(void *context, const struct queue_entry *entry)
 
 /* ---- acting --------------------------------------------------------------------- */
 
-static bool remember(struct id_list *list, const char *id)
+static void remember(struct id_list *list, const char *id)
 {
     if (list->n == list->size) {
         size_t size = list->size ? list->size * 2 : 64;
         void *ids = realloc(list->ids, size * sizeof(*list->ids));
-        if (!ids)
-            return false;
+        if (!ids) {
+            log_warnx("out of memory: the record of %s goes in ten minutes", id);
+            return;
+        }
         list->ids = ids;
         list->size = size;
     }
     memset(list->ids[list->n], 0, QUEUE_ID_MAX);
     memcpy(list->ids[list->n++], id, strnlen(id, QUEUE_ID_MAX - 1));
-    return true;
 }
 
 static int by_text(const void *a, const void *b)
 {
     return strcmp(a, b);
+}
+
+/* Sorted, each once. */
+static void sort_ids(struct id_list *list)
+{
+    size_t n = 0;
+    if (list->n == 0)
+        return;
+    qsort(list->ids, list->n, sizeof(*list->ids), by_text);
+    for (size_t i = 1; i < list->n; i++)
+        if (strcmp(list->ids[i], list->ids[n]) != 0)
+            memmove(list->ids[++n], list->ids[i], QUEUE_ID_MAX);
+    list->n = n + 1;
 }
 
 static void decide(struct sweep *sweep)
@@ -549,8 +565,11 @@ static void put_records(struct sweep *sweep)
         memcpy(held.queue_id, message->id, sizeof(message->id));
         if (!message->recipients)
             sweep_failed(sweep, "out of memory");
-        else if (put_record(sweep, &held))
+        else if (put_record(sweep, &held)) {
+            if (message->record)
+                message->record->wanted = true;
             continue;
+        }
         message->action = RELEASE_NOTHING;
     }
 }
@@ -567,6 +586,9 @@ static size_t act(struct sweep *sweep, enum release_action action, queue_call *c
             ids[n++] = sweep->messages[i].id;
     if (n > 0 && !call(sweep->env->queue, ids, n)) {
         sweep_failed(sweep, queue_error(sweep->env->queue));
+        for (size_t i = 0; i < sweep->message_count; i++)
+            if (sweep->messages[i].action == action)
+                sweep->messages[i].action = RELEASE_NOTHING;
         n = 0;
     }
     if (!ids)
@@ -589,17 +611,14 @@ static void act_on_all(struct sweep *sweep)
      * qmgr(8) looks there only when it wakes up by itself, every 300 s. */
     if (sweep->stranded > 0 && !ops->scan(sweep->env->queue))
         sweep_failed(sweep, queue_error(sweep->env->queue));
-    for (size_t i = 0; released > 0 && i < sweep->message_count; i++) {
+    for (size_t i = 0; i < sweep->message_count; i++) {
         struct message *message = &sweep->messages[i];
         if (message->action != RELEASE_RELEASE)
             continue;
         message->record->released = true;
-        if (!remember(&sweep->release->released, message->id))
-            log_warnx("out of memory: the record of %s goes in ten minutes", message->id);
+        remember(&sweep->release->moved, message->id);
     }
-    struct id_list *list = &sweep->release->released;
-    if (list->n > 0)
-        qsort(list->ids, list->n, sizeof(*list->ids), by_text);
+    sort_ids(&sweep->release->moved);
     if (held + released + requeued + flushed > 0)
         log_info("queue: %zu released, %zu put on hold, %zu requeued, %zu tried again",
                  released, held, requeued, flushed);
@@ -607,7 +626,7 @@ static void act_on_all(struct sweep *sweep)
 
 /* ---- records ---------------------------------------------------------------------- */
 
-static bool was_released(const struct id_list *list, const char *id)
+static bool was_moved(const struct id_list *list, const char *id)
 {
     char key[QUEUE_ID_MAX] = "";
     if (list->n == 0 || strlen(id) >= sizeof(key))
@@ -620,13 +639,14 @@ static void settle_record(struct sweep *sweep, struct record *record)
 {
     const struct release_env *env = sweep->env;
     int64_t gone_since = record->held.gone_since;
-    if (record->seen) {
-        if (!record->on_hold &&
-            was_released(&sweep->release->released, record->held.queue_id))
-            record->drop = true;
-        record->held.gone_since = 0;
-    } else if (was_released(&sweep->release->released, record->held.queue_id)) {
+    if (record->wanted) {
+        record->drop = false;
+        return; /* written just now */
+    }
+    if (!record->on_hold && was_moved(&sweep->release->moved, record->held.queue_id)) {
         record->drop = true;
+    } else if (record->seen) {
+        record->held.gone_since = 0;
     } else {
         enum record_fate fate = release_fate(gone_since, env->now);
         record->drop = fate == FATE_DROP;
@@ -638,10 +658,10 @@ static void settle_record(struct sweep *sweep, struct record *record)
         sweep_failed(sweep, store_error(env->store));
 }
 
-/* Takes ids whose record is gone out of the list of released ones. */
-static void forget_released(struct sweep *sweep)
+/* Takes ids whose record is gone out of the list. */
+static void forget_moved(struct sweep *sweep)
 {
-    struct id_list *list = &sweep->release->released;
+    struct id_list *list = &sweep->release->moved;
     size_t n = 0;
     for (size_t i = 0; i < list->n; i++) {
         struct record *record = find_record(sweep, list->ids[i]);
@@ -664,11 +684,15 @@ static void settle_records(struct sweep *sweep)
     if (n > 0 && store_held_drop(env->store, env->conf->hostname, ids, n) != COMMIT_DONE)
         sweep_failed(sweep, store_error(env->store));
     else
-        forget_released(sweep);
+        forget_moved(sweep);
     for (size_t i = 0; i < n; i++)
         if (!held_spool_drop(env->conf, ids[i]))
             log_warn("%s/held/%s: cannot remove it", env->conf->state_dir, ids[i]);
     free(ids);
+    for (size_t i = 0; i < sweep->message_count; i++)
+        if (sweep->messages[i].action == RELEASE_HOLD)
+            remember(&sweep->release->moved, sweep->messages[i].id);
+    sort_ids(&sweep->release->moved);
 }
 
 /* Records that have no message, and are fresh: it may be on its way to hold. */
@@ -678,7 +702,7 @@ static void look_for_missing(struct sweep *sweep)
         struct record *record = sweep->records[i];
         if (record->seen || record->held.kind == HELD_LOOP ||
             sweep->env->now - record->held.since > RELEASE_FRESH_S ||
-            was_released(&sweep->release->released, record->held.queue_id))
+            was_moved(&sweep->release->moved, record->held.queue_id))
             continue;
         for (const char *at = record->recipients; *at;) {
             size_t len = strcspn(at, "\n");

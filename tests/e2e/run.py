@@ -27,6 +27,7 @@ HARNESS = os.path.join(HERE, "harness.py")
 TEST_LIMIT_S = 420
 CHECK_LIMIT_S = 600
 SHOWN_LINES = 60
+ERROR_LINES = 12
 SKIPPED = 77
 
 
@@ -42,14 +43,17 @@ class Tally:
         reason = f": {reason}" if reason else ""
         print(f"{verdict:4} {name}{reason}{timing}", flush=True)
         if verdict == "FAIL":
-            self._failures.append(name)
+            self._failures.append((name, log.splitlines()[-ERROR_LINES:]))
             if log:
                 print("\n".join("     | " + line for line in
                                 log.splitlines()[-SHOWN_LINES:]), flush=True)
 
     def finish(self):
-        for name in self._failures:
+        # Again what a failed test said last: of a long log often only the
+        # end is kept.
+        for name, lines in self._failures:
             print(f"failed: {name}")
+            print("".join(f"     | {line}\n" for line in lines), end="")
         print(f"{self.passed} passed, {self.failed} failed, "
               f"{self.skipped} skipped", flush=True)
         ran = self.passed + self.failed

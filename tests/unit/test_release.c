@@ -401,6 +401,43 @@ static void test_sweep_hold(void)
     tear_down();
 }
 
+/* Between the listing and postsuper -h the message was delivered. */
+static void test_sweep_hold_too_late(void)
+{
+    set_up();
+    change_one(EVENT_LOCK, "a");
+    fake.entries = "d:" ID1 ":!a@example.com";
+    CHECK_STR("asked for", swept(4), "hold " ID1);
+    CHECK_STR("with a record", records(), ID1 " for a@example.com");
+    fake.entries = "";
+    CHECK_STR("gone", swept(4), "");
+    CHECK_STR("its record, too", records(), "");
+    tear_down();
+}
+
+/* Released, and locked again before the next sweep: the record that the last
+ * sweep left must not go. */
+static void test_sweep_hold_again(void)
+{
+    set_up();
+    put_record(ID1, HELD_LOCK, "a@example.com");
+    fake.entries = "h:" ID1 ":a@example.com";
+    CHECK_STR("released", swept(4), "release " ID1 ", wake pickup");
+    change_one(EVENT_LOCK, "a");
+    fake.entries = "d:" ID1 ":!a@example.com";
+    CHECK_STR("put on hold", swept(5), "hold " ID1);
+    CHECK_STR("the record is there", records(), ID1 " for a@example.com");
+    fake.entries = "h:" ID1 ":a@example.com";
+    CHECK_STR("on hold", swept(5), "");
+    CHECK_STR("and stays", records(), ID1 " for a@example.com");
+    change_one(EVENT_UNLOCK, "a");
+    CHECK_STR("released again", swept(6), "release " ID1 ", wake pickup");
+    fake.entries = "a:" ID1 ":a@example.com";
+    CHECK_STR("in delivery", swept(6), "");
+    CHECK_STR("done", records(), "");
+    tear_down();
+}
+
 /* Redis forgets a record; the host has its own. */
 static void test_sweep_restores(void)
 {
@@ -541,7 +578,9 @@ static void test_pace(void)
 
 UNIT_MAIN("release", { "decide", test_decide }, { "lifetimes", test_lifetimes },
           { "fate", test_fate }, { "release", test_sweep_release },
-          { "release again", test_sweep_release_again }, { "hold", test_sweep_hold }, { "restores", test_sweep_restores },
+          { "release again", test_sweep_release_again }, { "hold", test_sweep_hold },
+          { "hold too late", test_sweep_hold_too_late },
+          { "hold again", test_sweep_hold_again }, { "restores", test_sweep_restores },
           { "stranded", test_sweep_stranded },
           { "flush", test_sweep_flush }, { "flush many", test_sweep_flush_many },
           { "missing", test_sweep_missing }, { "taken off hold", test_sweep_taken_off },
