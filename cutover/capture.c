@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "output.h"
 
 static void child(const char *const argv[], int in, int out)

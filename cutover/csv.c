@@ -209,3 +209,28 @@ enum csv_result csv_next(struct csv *csv, const struct csv_field **fields, size_
     *count = csv->count;
     return result;
 }
+
+/* ---- writing ------------------------------------------------------------- */
+
+bool csv_cell(const char *text, char *out, size_t size)
+{
+    bool formula = text[0] != '\0' && strchr("=+-@\t\r", text[0]);
+    bool quoted = text[strcspn(text, ",\"\r\n")] != '\0';
+    size_t used = 0;
+    /* Room for an apostrophe, two quotes, a doubled one and the NUL. */
+    if (size < 6)
+        return false;
+    if (quoted)
+        out[used++] = '"';
+    if (formula)
+        out[used++] = '\'';
+    for (; *text && used + 4 <= size; text++) {
+        if (*text == '"')
+            out[used++] = '"';
+        out[used++] = *text;
+    }
+    if (quoted)
+        out[used++] = '"';
+    out[used] = '\0';
+    return *text == '\0';
+}

@@ -1,5 +1,6 @@
 /*
- * csv: rows of a comma-separated file (RFC 4180), as a stream.
+ * csv: rows of a comma-separated file (RFC 4180), as a stream; and its cells, for
+ * writing one.
  *
  * Quoted fields may hold commas, doubled quotes and line ends. LF and CRLF end
  * a row; a byte order mark at the start and empty lines are skipped. A row of
@@ -10,6 +11,7 @@
 #ifndef SLUICE_CSV_H
 #define SLUICE_CSV_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -39,5 +41,10 @@ enum csv_result csv_next(struct csv *csv, const struct csv_field **fields, size_
 /* The line (from 1) on which the last row began. */
 unsigned long csv_line(const struct csv *csv);
 const char *csv_error(const struct csv *csv);
+
+/* Writes one cell, in quotes where it needs them. What a spreadsheet would run as a
+ * formula (it begins with = + - @, a tab or a CR) gets an apostrophe in front. false:
+ * it does not fit into size. */
+bool csv_cell(const char *text, char *out, size_t size);
 
 #endif

@@ -96,6 +96,7 @@ int command_doctor(struct command_context *context, int argc, char **argv)
     doctor_check_postfix(&doctor);
     doctor_check_sockets(&doctor);
     doctor_check_hops(&doctor);
+    doctor_check_auth(&doctor);
     if (context->conf->side == SIDE_OLD)
         check_sync(&doctor);
     doc_flag(document, "ok", doctor.failures == 0);

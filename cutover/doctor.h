@@ -34,6 +34,9 @@ void doctor_check_store(struct doctor *doctor);
 /* main.cf and master.cf. doctor_postfix.c */
 void doctor_check_postfix(struct doctor *doctor);
 
+/* SPF, DKIM and DMARC. doctor_auth.c */
+void doctor_check_auth(struct doctor *doctor);
+
 /* ---- doctor_net.c ---------------------------------------------------------- */
 
 /* Whether a daemon's socket answers; as_user (NULL: as we are) and chroot (NULL:

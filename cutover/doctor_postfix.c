@@ -34,6 +34,15 @@ static const char *value_of(const struct wiring *w, const char *name)
     return postconf_value(w->pc, name);
 }
 
+static bool in_list(const char *list, const char *name)
+{
+    char item[ITEM_MAX];
+    for (const char *cursor = list; postconf_item(&cursor, item, sizeof(item));)
+        if (strcasecmp(item, name) == 0)
+            return true;
+    return false;
+}
+
 /* ---- one endpoint, one service ------------------------------------------------------
  */
 
@@ -400,6 +409,102 @@ static bool any_redirect(const struct conf *conf)
     return false;
 }
 
+/* ---- rewritten senders
+ * -------------------------------------------------------------------- */
+
+/* Whether a list of domains, of which some may be maps, has the name. */
+static bool lists_domain(const struct wiring *w, const char *list, const char *name)
+{
+    char item[ITEM_MAX], program[4096];
+    snprintf(program, sizeof(program), "%.4000s/postmap", w->conf->postfix_commands);
+    for (const char *cursor = list; postconf_item(&cursor, item, sizeof(item));) {
+        if (strcasecmp(item, name) == 0)
+            return true;
+        if (!strchr(item, ':') || strncmp(item, "socketmap:", 10) == 0)
+            continue;
+        const char *const argv[] = { program, "-c", w->conf->postfix_config, "-q", name,
+                                     item,    NULL };
+        struct capture got;
+        capture_run(argv, "", 5000, &got);
+        bool found = got.status == 0;
+        free(got.out);
+        if (found)
+            return true;
+    }
+    return false;
+}
+
+/* Bounces must end here, and those that are forged must not go on. */
+static void check_srs_domain(struct wiring *w)
+{
+    static const char *const lists[] = { "virtual_alias_domains",
+                                         "virtual_mailbox_domains", "mydestination",
+                                         "relay_domains" };
+    const char *domain = w->conf->srs.domain;
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+        if (lists_domain(w, value_of(w, lists[i]), domain)) {
+            doctor_say(w->doctor, FINDING_OK, "srs domain", "%s is in %s", domain,
+                       lists[i]);
+            return;
+        }
+    doctor_say(w->doctor, FINDING_FAIL, "srs domain",
+               "%s is no domain of this host: what bounces to rewritten senders is "
+               "refused",
+               domain);
+    doctor_fix(w->doctor, "main.cf", "virtual_alias_domains = %s%s%s",
+               value_of(w, lists[0]), value_of(w, lists[0])[0] ? ", " : "", domain);
+}
+
+static void check_srs_classes(struct wiring *w)
+{
+    const char *name = "recipient_canonical_classes";
+    const char *classes = postconf_effective(w->pc, "cleanup/unix", name);
+    bool envelope = in_list(classes, "envelope_recipient");
+    if (envelope && !in_list(classes, "header_recipient")) {
+        doctor_say(w->doctor, FINDING_OK, name, "%s", classes);
+        return;
+    }
+    doctor_say(w->doctor, envelope ? FINDING_WARN : FINDING_FAIL, name, "is \"%s\": %s",
+               classes,
+               envelope ? "headers are rewritten too, which breaks their signatures"
+                        : "bounces to rewritten senders are not sent on");
+    doctor_fix(w->doctor, "main.cf", "%s = envelope_recipient", name);
+}
+
+static void check_srs_map(struct wiring *w)
+{
+    const char *parameter = "recipient_canonical_maps";
+    const struct postconf_service *cleanup = postconf_find(w->pc, "cleanup/unix");
+    if (cleanup == NULL)
+        return;
+    const char *list = postconf_effective(w->pc, cleanup->name, parameter);
+    char item[ITEM_MAX];
+    enum place place = PLACE_NOWHERE;
+    for (const char *cursor = list;
+         place == PLACE_NOWHERE && postconf_item(&cursor, item, sizeof(item));)
+        place = map_place(w, item, cleanup->chroot, "srs");
+    if (place == PLACE_RIGHT) {
+        doctor_say(w->doctor, FINDING_OK, parameter, "%s", item);
+        check_reach(w, parameter, cleanup, &w->conf->map_listen, "policyd { map");
+        return;
+    }
+    doctor_say(w->doctor, FINDING_FAIL, parameter, "%s%s",
+               place == PLACE_NOWHERE
+                   ? "sluice is not asked: bounces to rewritten senders are refused"
+                   : item,
+               place == PLACE_NOWHERE ? "" : " means another path in the chroot");
+    fix_map(w, parameter, "srs", list);
+}
+
+static void check_srs(struct wiring *w)
+{
+    if (!w->conf->srs.domain)
+        return;
+    check_srs_map(w);
+    check_srs_classes(w);
+    check_srs_domain(w);
+}
+
 /* ---- policy service
  * --------------------------------------------------------------------- */
 
@@ -537,15 +642,6 @@ static bool covered(const struct conf *conf, const struct conf_domain *domain,
     return strcasecmp(name, domain->name) == 0 || conf_managed(conf, name) == domain;
 }
 
-static bool in_list(const char *list, const char *name)
-{
-    char item[ITEM_MAX];
-    for (const char *cursor = list; postconf_item(&cursor, item, sizeof(item));)
-        if (strcasecmp(item, name) == 0)
-            return true;
-    return false;
-}
-
 /* Whether this host reaches an address literal of its own is not said by any
  * list; that one is covered shows that the admin thought of it. */
 static bool covers_literal(const struct conf_domain *domain)
@@ -666,6 +762,7 @@ static void check_main(struct wiring *w)
     check_map_of(w, "transport_maps", "transport", "rewrite/unix", FINDING_FAIL);
     check_map_of(w, "virtual_alias_maps", "virtual", "cleanup/unix",
                  any_redirect(w->conf) ? FINDING_FAIL : FINDING_WARN);
+    check_srs(w);
     check_policy(w);
     check_hold_transport(w);
     check_forward_transport(w);

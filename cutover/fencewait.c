@@ -17,6 +17,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "clock.h"
 #include "output.h"
 
 #define LOOK_MS  250

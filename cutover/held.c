@@ -3,9 +3,9 @@
  * sluice held release ID...: asks the host that has a message to release it.
  *
  * There is no channel to a host but Redis: the record of a message that is held
- * because of a loop becomes that of one held for a lock, and that host's
- * sluice-policyd releases it at its next sweep, as soon as a recipient's mailbox
- * is not locked. One that is held for a lock is released by flip or unlock.
+ * because of a loop, or of DMARC, becomes that of one held for a lock, and that
+ * host's sluice-policyd releases it at its next sweep, as soon as a recipient's
+ * mailbox is not locked. One that is held for a lock is released by flip or unlock.
  *
  * Senders, recipients and ids come from outside: output.c makes them harmless.
  */
@@ -104,6 +104,8 @@ static const char *kind_name(enum held_kind kind)
         return "lock";
     case HELD_LOOP:
         return "loop";
+    case HELD_DMARC:
+        return "DMARC";
     }
     return "unknown";
 }
@@ -133,11 +135,12 @@ static void print_list(const struct listing *listing, int64_t now)
     static const char *const headers[] = { "host", "queue id", "held for",
                                            "why",  "sender",   "for" };
     struct sheet *sheet = sheet_new(headers, 6);
-    uint64_t loops = 0;
+    uint64_t loops = 0, dmarc = 0;
     for (size_t i = 0; i < listing->count; i++) {
         const struct message_row *row = &listing->rows[i];
         char duration[DURATION_TEXT_MAX], recipients[3 * ADDR_TEXT_MAX], sender[1024];
         loops += row->held.kind == HELD_LOOP;
+        dmarc += row->held.kind == HELD_DMARC;
         shorten(row->held.recipients, recipients, sizeof(recipients));
         int n = snprintf(sender, sizeof(sender), "<%s>", row->held.sender);
         if (n < 0 || (size_t)n >= sizeof(sender))
@@ -163,6 +166,12 @@ static void print_list(const struct listing *listing, int64_t now)
             " of them because of a loop: they came back although they had been "
             "forwarded. Look at the routing of both sides, then: sluice held release ID",
             loops);
+    if (dmarc > 0)
+        print("%" PRIu64
+              " of them because they fail DMARC, and the author's domain wants "
+              "that (enforce). Look at them with \"postcat -qh ID\" on their host, then: "
+              "sluice held release ID, or postsuper -d ID",
+              dmarc);
 }
 
 static void document_list(const struct listing *listing, int64_t now)
@@ -198,14 +207,17 @@ static void document_list(const struct listing *listing, int64_t now)
 
 /* ---- release ----------------------------------------------------------- */
 
-/* Whether every recipient's mailbox is locked. LOOKUP_FAILED: not known. */
+/* Whether every recipient's mailbox is locked; one that is not managed never is.
+ * LOOKUP_FAILED: not known. */
 static enum lookup all_locked(struct command_context *context, const struct held *held)
 {
     for (const char *at = held->recipients; *at;) {
         struct route route = { 0 };
         struct route *list[] = { &route };
         size_t len = strcspn(at, "\n");
-        if (len > 0 && route_prepare(context->conf, at, len, &route)) {
+        if (len > 0 && !route_prepare(context->conf, at, len, &route))
+            return LOOKUP_ABSENT;
+        if (len > 0) {
             store_lookup(context->store, list, 1);
             if (route.lookup != LOOKUP_FOUND)
                 return LOOKUP_FAILED;

@@ -75,7 +75,7 @@ static const struct command commands[] = {
       "it they stay locked until you have copied and run: sluice unlock\n",
       true, command_rollback },
     { "held", "[release ID...]", "what is held where, for whom, since when",
-      "  release ID...         release these, which were held because of a loop\n",
+      "  release ID...         release these, which were held because of a loop or DMARC\n",
       true, command_held },
     { "cutover", "ADDRESS|DOMAIN|@FILE...",
       "move mailboxes of a domain: lock, sync, flip, release, verify",
@@ -89,6 +89,13 @@ static const struct command commands[] = {
       WITHOUT_HELP
       "Interrupted, or killed: run the same command again.\n",
       true, command_cutover },
+    { "auth", "report DOMAIN [--csv] | reset DOMAIN",
+      "who sends as a domain, and would fail SPF under -all",
+      "  report DOMAIN         each sending host: messages, SPF, DKIM, DMARC\n"
+      "  --csv                 the report for a spreadsheet\n"
+      "  reset DOMAIN          forget the figures, to look anew after a repair\n"
+      "The figures come from sluice-milter, on hosts with an auth section.\n",
+      true, command_auth },
     { "doctor", "", "check everything that must be wired", "", false, command_doctor },
     { "recover", "[--from FILE] [--force]", "rebuild Redis from this host's journal",
       "  --from FILE           another journal than this host's own\n"

@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "output.h"
 
 #define TURN_MAX_MS   1000 /* never sleeps longer */

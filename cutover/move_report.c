@@ -11,6 +11,7 @@
  */
 #include "config.h"
 
+#include "clock.h"
 #include "move.h"
 
 #include <stdio.h>
@@ -58,7 +59,7 @@ static bool is_ours(const struct held_search *search, const char *recipient)
 static bool look_at_held(void *context, const struct held *held)
 {
     struct held_search *search = context;
-    if (held->kind == HELD_LOOP || held->gone_since != 0)
+    if (held->kind != HELD_LOCK || held->gone_since != 0)
         return true;
     for (const char *r = held->recipients; *r;) {
         char address[ADDR_TEXT_MAX + 1];

@@ -11,6 +11,7 @@
  */
 #include "config.h"
 
+#include "clock.h"
 #include "move.h"
 
 #include <errno.h>

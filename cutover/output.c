@@ -28,7 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "command.h"
+#include "csv.h"
 
 #define MESSAGE_MAX    4096
 #define DETAIL_MAX     512
@@ -432,6 +434,23 @@ void sheet_print(struct sheet *sheet)
     sheet_free(sheet);
 }
 
+void print_csv(const char *const *cells, size_t count)
+{
+    char text[PRINT_CELL_MAX + 1], cell[2 * PRINT_CELL_MAX + 8];
+    if (out.json)
+        return;
+    remove_progress_line();
+    for (size_t i = 0; i < count; i++) {
+        int n = snprintf(text, sizeof(text), "%s", cells[i]);
+        if (n < 0 || (size_t)n >= sizeof(text))
+            text[0] = '\0';
+        make_harmless(text);
+        fputs(i > 0 ? "," : "", stdout);
+        fputs(csv_cell(text, cell, sizeof(cell)) ? cell : "", stdout);
+    }
+    fputs("\r\n", stdout);
+}
+
 /* ---- JSON -------------------------------------------------------------- */
 
 doc *doc_object(void)
@@ -620,10 +639,3 @@ const char *time_text(int64_t unix_s, char text[TIME_TEXT_MAX])
     return text;
 }
 
-int64_t clock_ms(void)
-{
-    struct timespec now;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-        return 0;
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}

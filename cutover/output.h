@@ -69,6 +69,11 @@ size_t sheet_rows(const struct sheet *sheet);
 void sheet_print(struct sheet *sheet); /* on standard output, indented by two; frees */
 void sheet_free(struct sheet *sheet);
 
+/* One line of a CSV file (RFC 4180: CRLF) on standard output; silent with --json. A
+ * cell longer than PRINT_CELL_MAX bytes is left empty. */
+#define PRINT_CELL_MAX 1024
+void print_csv(const char *const *cells, size_t count);
+
 /* ---- JSON -------------------------------------------------------------- */
 
 /* A value of a document, by Jansson (output.c is the one file here that knows).
@@ -101,7 +106,5 @@ bool duration_parse(const char *text, int *seconds);
 #define TIME_TEXT_MAX 32
 /* Local time, "2024-05-31 03:04:05". 0: "-". Returns out. */
 const char *time_text(int64_t unix_s, char out[TIME_TEXT_MAX]);
-/* Milliseconds that only go forward, for waits and rates. */
-int64_t clock_ms(void);
 
 #endif

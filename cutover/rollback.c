@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "change.h"
+#include "clock.h"
 #include "fencewait.h"
 #include "homes.h"
 #include "names.h"

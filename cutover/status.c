@@ -324,7 +324,9 @@ static bool note_held(void *context, const struct held *held)
     view->held_count++;
     print("  held:          %s on %s since %s, from <%s>%s", held->queue_id, view->host,
           time_text(held->since, since), held->sender,
-          held->kind == HELD_LOOP ? ", because of a loop" : "");
+          held->kind == HELD_LOOP    ? ", because of a loop"
+          : held->kind == HELD_DMARC ? ", because it fails DMARC"
+                                     : "");
     doc *object = doc_add(view->held, doc_object());
     doc_text(object, "host", view->host);
     doc_text(object, "queue_id", held->queue_id);

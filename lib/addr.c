@@ -271,7 +271,7 @@ bool addr_base(const char *local, const char *delimiters, char out[ADDR_LOCAL_MA
 }
 
 /* RFC 5321 4.1.2 Dot-string, and what RFC 6531 adds to it. */
-static bool is_dot_string(const char *local)
+bool addr_is_dot_string(const char *local)
 {
     bool dot = true;
 
@@ -293,7 +293,7 @@ static bool is_dot_string(const char *local)
 
 void addr_format(const char *local, const char *domain, char out[ADDR_TEXT_MAX + 1])
 {
-    bool quote = !is_dot_string(local);
+    bool quote = !addr_is_dot_string(local);
     size_t used = 0;
 
     if (quote)

@@ -55,6 +55,9 @@ bool addr_domain(const char *text, size_t len, char out[ADDR_DOMAIN_MAX + 1]);
 bool addr_base(const char *local, const char *delimiters,
                char out[ADDR_LOCAL_MAX + 1]);
 
+/* Whether a local part needs no quotes: a Dot-string of RFC 5321 4.1.2. */
+bool addr_is_dot_string(const char *local);
+
 /* local@domain as text, the local part quoted where RFC 5321 wants it. */
 void addr_format(const char *local, const char *domain,
                  char out[ADDR_TEXT_MAX + 1]);

@@ -125,6 +125,29 @@ static cfg_opt_t sync_opts[] = {
     CFG_STR("on-failure", "unlock", CFGF_NONE),
     CFG_END(),
 };
+static char trusted_default[] = "{\"127.0.0.0/8\", \"::1\"}"; /* libConfuse: not const */
+static cfg_opt_t auth_opts[] = {
+    CFG_BOOL("spf", cfg_true, CFGF_NONE),
+    CFG_BOOL("dkim", cfg_true, CFGF_NONE),
+    CFG_BOOL("dmarc", cfg_true, CFGF_NONE),
+    CFG_BOOL("received-spf", cfg_false, CFGF_NONE),
+    CFG_STR("enforce", "none", CFGF_NONE),
+    CFG_STR("authserv-id", NULL, CFGF_NONE),
+    CFG_STR_LIST("trusted", trusted_default, CFGF_NONE),
+    CFG_STR_LIST("servers", NULL, CFGF_NONE),
+    CFG_STR_LIST("stub-zones", NULL, CFGF_NONE),
+    CFG_STR("trust-anchor", NULL, CFGF_NONE),
+    CFG_STR("dmarc-discovery", "psl", CFGF_NONE),
+    CFG_INT("query-timeout", 5000, CFGF_NONE),
+    CFG_INT("message-timeout", 10000, CFGF_NONE),
+    CFG_INT("signatures", 8, CFGF_NONE),
+    CFG_END(),
+};
+static cfg_opt_t srs_opts[] = {
+    CFG_STR("domain", NULL, CFGF_NONE),
+    CFG_STR("secret-file", NULL, CFGF_NONE),
+    CFG_END(),
+};
 static cfg_opt_t domain_opts[] = {
     CFG_STR_LIST("same-as", NULL, CFGF_NONE),
     CFG_STR("old", NULL, CFGF_NONE),
@@ -157,6 +180,8 @@ static cfg_opt_t root_opts[] = {
     CFG_SEC("milter", milter_opts, CFGF_NONE),
     CFG_SEC("policyd", policyd_opts, CFGF_NONE),
     CFG_SEC("sync", sync_opts, CFGF_NONE),
+    CFG_SEC("auth", auth_opts, CFGF_NONE),
+    CFG_SEC("srs", srs_opts, CFGF_NONE),
     CFG_SEC("domain", domain_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     CFG_END(),
 };
@@ -195,6 +220,14 @@ static int on_domain(cfg_t *cfg, cfg_opt_t *opt)
 
     if (!conf_key_domain.check(&conf_key_domain, name ? name : "", wrong, sizeof(wrong)))
         fail(cfg->line, "%s", wrong);
+    return report.failed ? -1 : 0;
+}
+
+/* An auth section, even an empty one, is what turns verification on. */
+static int on_auth(cfg_t *cfg, cfg_opt_t *opt)
+{
+    (void)cfg;
+    opt->flags |= OPTION_SEEN;
     return report.failed ? -1 : 0;
 }
 
@@ -480,6 +513,117 @@ static bool build_sections(cfg_t *cfg, struct conf *conf)
            build_argv(sync, "reverse-command", &conf->sync.reverse_command);
 }
 
+static bool build_trusted(cfg_t *cfg, struct conf_auth *auth)
+{
+    unsigned n = cfg_size(cfg, "trusted");
+
+    auth->trusted = calloc((size_t)n + 1, sizeof(*auth->trusted));
+    if (!auth->trusted)
+        return no_memory();
+    for (unsigned i = 0; i < n; i++)
+        if (!netblock_parse(cfg_getnstr(cfg, "trusted", i),
+                            &auth->trusted[auth->trusted_count++]))
+            return fail(cfg->line, "trusted: not an address or block");
+    return true;
+}
+
+static bool build_servers(cfg_t *cfg, struct conf_auth *auth)
+{
+    unsigned n = cfg_size(cfg, "servers");
+
+    auth->servers = calloc((size_t)n + 1, sizeof(*auth->servers));
+    if (!auth->servers)
+        return no_memory();
+    for (unsigned i = 0; i < n; i++)
+        if (conf_server(cfg_getnstr(cfg, "servers", i),
+                        &auth->servers[auth->server_count++]))
+            return fail(cfg->line, "servers: not an address");
+    return true;
+}
+
+static bool build_stubs(cfg_t *cfg, struct conf_auth *auth)
+{
+    unsigned n = cfg_size(cfg, "stub-zones");
+    char zone[ADDR_DOMAIN_MAX + 1];
+
+    auth->stubs = calloc((size_t)n + 1, sizeof(*auth->stubs));
+    if (!auth->stubs)
+        return no_memory();
+    for (unsigned i = 0; i < n; i++) {
+        struct conf_stub *stub = &auth->stubs[auth->stub_count++];
+        if (conf_stub(cfg_getnstr(cfg, "stub-zones", i), zone, &stub->server))
+            return fail(cfg->line, "stub-zones: not a zone and its server");
+        if (!copy_string(&stub->zone, zone))
+            return false;
+    }
+    return true;
+}
+
+/* What two keys of the section say together. */
+static bool check_auth(cfg_t *cfg, const struct conf_auth *auth)
+{
+    if (auth->message_timeout < auth->query_timeout)
+        return fail(cfg->line, "message-timeout = %d: less than query-timeout = %d",
+                    auth->message_timeout, auth->query_timeout);
+    /* A message passes DMARC by either of the two. */
+    if (auth->enforce != ENFORCE_NONE && !(auth->spf && auth->dkim && auth->dmarc))
+        return fail(cfg->line, "enforce = %s: needs spf, dkim and dmarc",
+                    cfg_getstr(cfg, "enforce"));
+    return true;
+}
+
+static bool build_auth(cfg_t *root, struct conf *conf)
+{
+    cfg_t *cfg = cfg_getsec(root, "auth");
+    struct conf_auth *auth = &conf->auth;
+    const char *id = cfg_getstr(cfg, "authserv-id");
+    struct conf_mistake mistake;
+
+    if (cfg_getopt(root, "auth")->flags & OPTION_SEEN) {
+        auth->spf = cfg_getbool(cfg, "spf");
+        auth->dkim = cfg_getbool(cfg, "dkim");
+        auth->dmarc = cfg_getbool(cfg, "dmarc");
+        auth->received_spf = cfg_getbool(cfg, "received-spf");
+    }
+    auth->enforce = is_word(cfg, "enforce", "none")         ? ENFORCE_NONE
+                    : is_word(cfg, "enforce", "quarantine") ? ENFORCE_QUARANTINE
+                                                            : ENFORCE_REJECT;
+    auth->discovery =
+        is_word(cfg, "dmarc-discovery", "psl") ? DISCOVERY_PSL : DISCOVERY_TREEWALK;
+    auth->query_timeout = (int)cfg_getint(cfg, "query-timeout");
+    auth->message_timeout = (int)cfg_getint(cfg, "message-timeout");
+    auth->signatures = (int)cfg_getint(cfg, "signatures");
+    if (!copy_string(&auth->authserv_id, id ? id : conf->hostname) ||
+        !build_trusted(cfg, auth) || !build_servers(cfg, auth) ||
+        !build_stubs(cfg, auth) ||
+        !build_string(cfg, "trust-anchor", &auth->trust_anchor) || !check_auth(cfg, auth))
+        return false;
+    return !auth->trust_anchor ||
+           conf_check_file("trust-anchor", auth->trust_anchor, conf->user, &mistake) ||
+           fail_mistake(&mistake);
+}
+
+static bool build_srs(cfg_t *root, struct conf *conf)
+{
+    cfg_t *cfg = cfg_getsec(root, "srs");
+    const char *domain = cfg_getstr(cfg, "domain");
+    char name[ADDR_DOMAIN_MAX + 1];
+    struct conf_mistake mistake;
+
+    if (!domain && !cfg_getstr(cfg, "secret-file"))
+        return true;
+    if (!domain || !cfg_getstr(cfg, "secret-file"))
+        return fail(cfg->line, "srs needs both domain and secret-file");
+    if (!addr_domain(domain, strlen(domain), name))
+        return fail(cfg->line, "domain: \"%s\" is not a domain name", domain);
+    if (!copy_string(&conf->srs.domain, name) ||
+        !build_string(cfg, "secret-file", &conf->srs.secret_file))
+        return false;
+    conf->srs.secrets =
+        conf_read_secrets("secret-file", conf->srs.secret_file, conf->user, &mistake);
+    return conf->srs.secrets || fail_mistake(&mistake);
+}
+
 static bool build_domains(cfg_t *cfg, struct conf *conf)
 {
     unsigned n = cfg_size(cfg, "domain");
@@ -506,8 +650,8 @@ static bool build_password(struct conf *conf)
 
     if (!conf->redis_password_file)
         return true;
-    conf->redis_password =
-        conf_read_password(conf->redis_password_file, conf->user, &mistake);
+    conf->redis_password = conf_read_password(
+        "redis-password-file", conf->redis_password_file, conf->user, &mistake);
     return conf->redis_password || fail_mistake(&mistake);
 }
 
@@ -521,7 +665,8 @@ static struct conf *build(cfg_t *cfg)
     }
     conf->refs = 1;
     if (copy_string(&conf->path, report.path) && build_host(cfg, conf) &&
-        build_sections(cfg, conf) && build_domains(cfg, conf) && build_password(conf))
+        build_sections(cfg, conf) && build_auth(cfg, conf) && build_srs(cfg, conf) &&
+        build_domains(cfg, conf) && build_password(conf))
         return conf;
     conf_unref(conf);
     return NULL;
@@ -541,6 +686,7 @@ static void watch_values(cfg_t *cfg)
             cfg_set_validate_func(cfg, name, on_value);
     }
     cfg_set_validate_func(cfg, "domain", on_domain);
+    cfg_set_validate_func(cfg, "auth", on_auth);
 }
 
 static struct conf *parse(const char *text, size_t len)
@@ -615,11 +761,15 @@ static void free_domain(struct conf_domain *domain)
     free_list(domain->redirect_domains);
 }
 
-static void free_password(char *password)
+static void free_auth(struct conf_auth *auth)
 {
-    if (password)
-        explicit_bzero(password, strlen(password));
-    free(password);
+    for (size_t i = 0; i < auth->stub_count; i++)
+        free(auth->stubs[i].zone);
+    free(auth->stubs);
+    free(auth->servers);
+    free(auth->trusted);
+    free(auth->authserv_id);
+    free(auth->trust_anchor);
 }
 
 static void free_conf(struct conf *conf)
@@ -640,7 +790,11 @@ static void free_conf(struct conf *conf)
     free(conf->hostname);
     free(conf->redis_user);
     free(conf->redis_password_file);
-    free_password(conf->redis_password);
+    conf_free_secret(conf->redis_password);
+    free_auth(&conf->auth);
+    free(conf->srs.domain);
+    free(conf->srs.secret_file);
+    conf_free_secrets(conf->srs.secrets);
     free(conf->postfix_config);
     free(conf->postfix_commands);
     free(conf->user);

@@ -16,6 +16,7 @@
 
 #include "addr.h"
 #include "log.h"
+#include "netaddr.h"
 #include "verdict.h"
 
 #define CONF_DEFAULT_PATH "/etc/sluice/sluice.conf"
@@ -25,6 +26,8 @@ enum conf_mta { MTA_POSTFIX };
 enum conf_fence { FENCE_WAIT, FENCE_RELOAD };
 enum conf_hold { HOLD_QUEUE, HOLD_DEFER };
 enum conf_on_failure { ON_FAILURE_UNLOCK, ON_FAILURE_KEEP };
+enum conf_enforce { ENFORCE_NONE, ENFORCE_QUARANTINE, ENFORCE_REJECT };
+enum conf_discovery { DISCOVERY_PSL, DISCOVERY_TREEWALK }; /* RFC 7489, RFC 9989 */
 
 /* A next hop as transport(5) writes it: "[host]:port" or "host:port". */
 struct conf_hop {
@@ -61,6 +64,44 @@ struct conf_sync {
     enum conf_on_failure on_failure;
 };
 
+/* "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:53". */
+struct conf_server {
+    struct netaddr address;
+    uint16_t port; /* 53 when not given */
+};
+
+/* "example.test=127.0.0.1:5353": this server alone is asked about this zone. */
+struct conf_stub {
+    char *zone; /* canonical */
+    struct conf_server server;
+};
+
+/* Without an auth section spf, dkim and dmarc are false; in one their default
+ * is true. */
+struct conf_auth {
+    bool spf, dkim, dmarc;
+    bool received_spf;          /* a Received-SPF header too */
+    enum conf_enforce enforce;  /* what a DMARC policy may do at the most */
+    enum conf_discovery discovery;
+    char *authserv_id;          /* default: hostname */
+    struct netblock *trusted;   /* default: 127.0.0.0/8 and ::1 */
+    size_t trusted_count;
+    struct conf_server *servers; /* none: those of /etc/resolv.conf */
+    size_t server_count;
+    struct conf_stub *stubs;
+    size_t stub_count;
+    char *trust_anchor;         /* file with DS or DNSKEY records; NULL: no DNSSEC */
+    int query_timeout;          /* ms, for one DNS query */
+    int message_timeout;        /* ms, for all of one message */
+    int signatures;             /* DKIM signatures looked at in one message */
+};
+
+struct conf_srs {
+    char *domain;      /* canonical; NULL: no rewriting */
+    char *secret_file; /* must be 0600; a secret on each line, the first one signs */
+    char **secrets;    /* NULL-terminated; NULL when domain is */
+};
+
 struct conf {
     char *path;
     enum side side;
@@ -87,6 +128,8 @@ struct conf {
     struct conf_endpoint policy_listen;
     struct conf_endpoint map_listen;
     struct conf_sync sync;
+    struct conf_auth auth;
+    struct conf_srs srs;
     struct conf_domain *domains;
     size_t domain_count;
     /* private: this host's address literals, names to domains, and the reference

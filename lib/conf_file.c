@@ -1,5 +1,5 @@
 /*
- * conf_file: reads sluice.conf and the password file.
+ * conf_file: reads sluice.conf and the files with secrets that it names.
  *
  * Comments are blanked here, before libConfuse sees the text, and a quote must
  * be closed on its own line. Both for libConfuse's sake (3.3): its scanner
@@ -26,6 +26,9 @@
 
 #define FILE_MAX     ((size_t)4 * 1024 * 1024)
 #define PASSWORD_MAX 1024
+#define SECRET_MIN   8
+#define SECRET_MAX   1024
+#define SECRETS_SIZE (CONF_SECRETS_MAX * (SECRET_MAX + 2))
 
 __attribute__((format(printf, 3, 4))) static bool wrong(struct conf_mistake *mistake,
                                                         int line, const char *fmt, ...)
@@ -197,9 +200,9 @@ char *conf_read_file(const char *path, size_t *len, struct conf_mistake *mistake
     return text;
 }
 
-/* ---- the password ------------------------------------------------------ */
+/* ---- secrets ----------------------------------------------------------- */
 
-static bool may_own_password(uid_t owner, const char *user)
+static bool may_own_secret(uid_t owner, const char *user)
 {
     struct passwd entry, *found = NULL;
     char buffer[4096];
@@ -211,61 +214,157 @@ static bool may_own_password(uid_t owner, const char *user)
            found->pw_uid == owner;
 }
 
-static bool check_password_file(int fd, const char *path, const char *user,
-                                struct conf_mistake *mistake)
+static bool check_secret_file(int fd, const char *key, const char *path, const char *user,
+                              struct conf_mistake *mistake)
 {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
-        return wrong(mistake, 0, "redis-password-file %s: %s", path, strerror(errno));
+        return wrong(mistake, 0, "%s %s: %s", key, path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return wrong(mistake, 0, "redis-password-file %s is not a regular file", path);
+        return wrong(mistake, 0, "%s %s is not a regular file", key, path);
     if (st.st_mode & (S_IRWXG | S_IRWXO))
-        return wrong(mistake, 0, "redis-password-file %s has mode %04o: chmod 0600 %s",
-                     path, (unsigned)(st.st_mode & 07777), path);
-    if (!may_own_password(st.st_uid, user))
-        return wrong(mistake, 0, "redis-password-file %s belongs to uid %lu: chown %s %s",
-                     path, (unsigned long)st.st_uid, user, path);
+        return wrong(mistake, 0, "%s %s has mode %04o: chmod 0600 %s", key, path,
+                     (unsigned)(st.st_mode & 07777), path);
+    if (!may_own_secret(st.st_uid, user))
+        return wrong(mistake, 0, "%s %s belongs to uid %lu: chown %s %s", key, path,
+                     (unsigned long)st.st_uid, user, path);
     return true;
 }
 
-static char *read_password_line(int fd, const char *path, struct conf_mistake *mistake)
+/* Reads a file with a secret in it into text of size bytes. -1: mistake is set. */
+static ssize_t read_secret_file(const char *key, const char *path, const char *user,
+                                char *text, size_t size, struct conf_mistake *mistake)
+{
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0) {
+        int error = errno;
+        wrong(mistake, 0, "%s %s: %s%s%s", key, path, strerror(error),
+              error == EACCES ? ": it must belong to user " : "",
+              error == EACCES ? user : "");
+        return -1;
+    }
+    if (check_secret_file(fd, key, path, user, mistake)) {
+        n = read_all(fd, text, size);
+        if (n < 0)
+            wrong(mistake, 0, "%s %s: %s", key, path, strerror(errno));
+    }
+    close(fd);
+    return n;
+}
+
+void conf_free_secret(char *secret)
+{
+    if (secret)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+void conf_free_secrets(char **secrets)
+{
+    for (size_t i = 0; secrets && secrets[i]; i++)
+        conf_free_secret(secrets[i]);
+    free(secrets);
+}
+
+char *conf_read_password(const char *key, const char *path, const char *user,
+                         struct conf_mistake *mistake)
 {
     char text[PASSWORD_MAX + 2];
     char *password = NULL;
-    ssize_t n = read_all(fd, text, sizeof(text));
+    ssize_t n = read_secret_file(key, path, user, text, sizeof(text), mistake);
     size_t len = n > 0 ? (size_t)n : 0;
 
     if (len > 0 && text[len - 1] == '\n')
         len--;
     if (len > 0 && text[len - 1] == '\r')
         len--;
-    if (n < 0)
-        wrong(mistake, 0, "redis-password-file %s: %s", path, strerror(errno));
-    else if (len == 0 || len > PASSWORD_MAX || memchr(text, '\0', len) ||
-             memchr(text, '\n', len))
-        wrong(mistake, 0, "redis-password-file %s must hold one line of 1 to %d bytes",
-              path, PASSWORD_MAX);
-    else if (!(password = strndup(text, len)))
+    if (n >= 0 && (len == 0 || len > PASSWORD_MAX || memchr(text, '\0', len) ||
+                   memchr(text, '\n', len)))
+        wrong(mistake, 0, "%s %s must hold one line of 1 to %d bytes", key, path,
+              PASSWORD_MAX);
+    else if (n >= 0 && !(password = strndup(text, len)))
         wrong(mistake, 0, "out of memory");
     explicit_bzero(text, sizeof(text));
     return password;
 }
 
-char *conf_read_password(const char *path, const char *user, struct conf_mistake *mistake)
+static bool is_secret(const char *line, size_t len)
 {
-    char *password = NULL;
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            return false;
+    return len >= SECRET_MIN && len <= SECRET_MAX;
+}
 
+/* Cuts the file's text into the lines of out, which has room for all. */
+static bool split_secrets(const char *key, const char *path, const char *text, size_t len,
+                          char **out, struct conf_mistake *mistake)
+{
+    const char *at = text, *end = text + len;
+    size_t n = 0;
+
+    for (int line = 1; at < end; line++) {
+        const char *lf = memchr(at, '\n', (size_t)(end - at));
+        const char *next = lf ? lf + 1 : end;
+        size_t line_len = (size_t)((lf ? lf : end) - at);
+        if (line_len > 0 && at[line_len - 1] == '\r')
+            line_len--;
+        if (line_len > 0 && n == CONF_SECRETS_MAX)
+            return wrong(mistake, 0, "%s %s has more than %d secrets", key, path,
+                         CONF_SECRETS_MAX);
+        if (line_len > 0 && !is_secret(at, line_len))
+            return wrong(mistake, 0, "%s %s, line %d: a secret is %d to %d bytes of text",
+                         key, path, line, SECRET_MIN, SECRET_MAX);
+        if (line_len > 0 && !(out[n++] = strndup(at, line_len)))
+            return wrong(mistake, 0, "out of memory");
+        at = next;
+    }
+    return n > 0 || wrong(mistake, 0, "%s %s holds no secret", key, path);
+}
+
+char **conf_read_secrets(const char *key, const char *path, const char *user,
+                         struct conf_mistake *mistake)
+{
+    char *text = malloc(SECRETS_SIZE + 1);
+    char **secrets = calloc(CONF_SECRETS_MAX + 1, sizeof(*secrets));
+    ssize_t n = -1;
+    bool ok = false;
+
+    if (!text || !secrets)
+        wrong(mistake, 0, "out of memory");
+    else
+        n = read_secret_file(key, path, user, text, SECRETS_SIZE + 1, mistake);
+    if (n > SECRETS_SIZE)
+        wrong(mistake, 0, "%s %s is larger than %d bytes", key, path, SECRETS_SIZE);
+    else if (n >= 0)
+        ok = split_secrets(key, path, text, (size_t)n, secrets, mistake);
+    if (n > 0)
+        explicit_bzero(text, (size_t)n);
+    free(text);
+    if (ok)
+        return secrets;
+    conf_free_secrets(secrets);
+    return NULL;
+}
+
+/* ---- other files --------------------------------------------------------- */
+
+bool conf_check_file(const char *key, const char *path, const char *user,
+                     struct conf_mistake *mistake)
+{
+    struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
     if (fd < 0) {
         int error = errno;
-        wrong(mistake, 0, "redis-password-file %s: %s%s%s", path, strerror(error),
-              error == EACCES ? ": it must belong to user " : "",
-              error == EACCES ? user : "");
-        return NULL;
+        return wrong(mistake, 0, "%s %s: %s%s%s%s", key, path, strerror(error),
+                     error == EACCES ? ": user " : "", error == EACCES ? user : "",
+                     error == EACCES ? " must be able to read it" : "");
     }
-    if (check_password_file(fd, path, user, mistake))
-        password = read_password_line(fd, path, mistake);
+    bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
     close(fd);
-    return password;
+    return regular || wrong(mistake, 0, "%s %s is not a regular file", key, path);
 }

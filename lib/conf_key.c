@@ -105,7 +105,7 @@ static bool check_domain(const struct conf_key *key, const char *value, char *wr
     return true;
 }
 
-/* The title of a section: an address literal can only be another name. */
+/* Where an address literal can only be another name, or none. */
 static bool check_title(const struct conf_key *key, const char *value, char *wrong,
                         size_t size)
 {
@@ -191,6 +191,38 @@ static bool check_duration(const struct conf_key *key, const char *value, char *
     return true;
 }
 
+static bool check_block(const struct conf_key *key, const char *value, char *wrong,
+                        size_t size)
+{
+    struct netblock block;
+
+    if (!netblock_parse(value, &block))
+        return say(wrong, size,
+                   "%s: \"%s\" is neither an address nor a block like 192.0.2.0/24 (the "
+                   "bits after the prefix must be 0)",
+                   key->name, value);
+    return true;
+}
+
+static bool check_server(const struct conf_key *key, const char *value, char *wrong,
+                         size_t size)
+{
+    struct conf_server server;
+    const char *fault = conf_server(value, &server);
+
+    return !fault || say(wrong, size, "%s: \"%s\" %s", key->name, value, fault);
+}
+
+static bool check_stub(const struct conf_key *key, const char *value, char *wrong,
+                       size_t size)
+{
+    char zone[ADDR_DOMAIN_MAX + 1];
+    struct conf_server server;
+    const char *fault = conf_stub(value, zone, &server);
+
+    return !fault || say(wrong, size, "%s: \"%s\" %s", key->name, value, fault);
+}
+
 #define TEXT_MAX      1024
 #define DIRECTORY_MAX 3000                  /* leaves room for a file's name */
 #define HOP_MAX       (ADDR_DOMAIN_MAX + 8) /* brackets and ":65535" */
@@ -224,6 +256,22 @@ const struct conf_key conf_keys[] = {
     { "sync", "jobs", NULL, 1, 1000, NULL },
     { "sync", "timeout", check_duration, NO_LIMIT, NULL },
     { "sync", "on-failure", check_words, NO_LIMIT, "unlock|keep" },
+    { "auth", "spf", NULL, NO_LIMIT, NULL },
+    { "auth", "dkim", NULL, NO_LIMIT, NULL },
+    { "auth", "dmarc", NULL, NO_LIMIT, NULL },
+    { "auth", "received-spf", NULL, NO_LIMIT, NULL },
+    { "auth", "enforce", check_words, NO_LIMIT, "none|quarantine|reject" },
+    { "auth", "authserv-id", check_text, 1, 255, NULL },
+    { "auth", "trusted", check_block, NO_LIMIT, NULL },
+    { "auth", "servers", check_server, NO_LIMIT, NULL },
+    { "auth", "stub-zones", check_stub, NO_LIMIT, NULL },
+    { "auth", "trust-anchor", check_path, 1, PATH_MAX - 1, NULL },
+    { "auth", "dmarc-discovery", check_words, NO_LIMIT, "psl|treewalk" },
+    { "auth", "query-timeout", NULL, 100, 60000, NULL },
+    { "auth", "message-timeout", NULL, 100, 60000, NULL },
+    { "auth", "signatures", NULL, 1, 32, NULL },
+    { "srs", "domain", check_title, NO_LIMIT, NULL },
+    { "srs", "secret-file", check_path, 1, PATH_MAX - 1, NULL },
     { "domain", "same-as", check_domain, NO_LIMIT, NULL },
     { "domain", "old", check_hop, 1, HOP_MAX, NULL },
     { "domain", "new", check_hop, 1, HOP_MAX, NULL },

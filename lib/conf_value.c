@@ -1,5 +1,5 @@
 /*
- * conf_value: durations and host:port pairs of sluice.conf.
+ * conf_value: durations, host:port pairs and DNS servers of sluice.conf.
  *
  * Hosts are written as in Postfix's transport(5): brackets say that no MX
  * lookup is wanted, and hold IPv6 addresses, with or without "IPv6:". A host
@@ -13,6 +13,7 @@
 #include "conf_value.h"
 
 #define DURATION_MAX (30 * 24 * 3600)
+#define DNS_PORT     53
 
 /* Decimal digits alone, at most nine, within the limits. */
 static bool parse_number(const char *text, size_t len, long min, long max, long *out)
@@ -110,4 +111,33 @@ const char *conf_host_port(const char *text, struct conf_host_port *out)
         return "has no valid port (1 to 65535)";
     out->port = (uint16_t)port;
     return NULL;
+}
+
+const char *conf_server(const char *text, struct conf_server *out)
+{
+    struct conf_host_port hp = { .port = 0 };
+
+    out->port = DNS_PORT;
+    if (netaddr_parse(text, strlen(text), &out->address))
+        return NULL;
+    const char *wrong = conf_host_port(text, &hp);
+    if (wrong)
+        return wrong;
+    if (!netaddr_parse(hp.host, strlen(hp.host), &out->address))
+        return "is not an IP address";
+    if (hp.port)
+        out->port = hp.port;
+    return NULL;
+}
+
+const char *conf_stub(const char *text, char zone[ADDR_DOMAIN_MAX + 1],
+                      struct conf_server *server)
+{
+    const char *equals = strchr(text, '=');
+
+    if (!equals)
+        return "must be like \"example.test=127.0.0.1:5353\"";
+    if (!addr_domain(text, (size_t)(equals - text), zone) || zone[0] == '[')
+        return "begins with no domain name";
+    return conf_server(equals + 1, server);
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "addr.h"
+#include "conf.h"
 
 /* "90", "90s", "15m", "1h", "2d"; from one second to 30 days. */
 bool conf_duration(const char *text, int *seconds);
@@ -26,5 +27,12 @@ const char *conf_host_port(const char *text, struct conf_host_port *out);
 
 /* Whether host is an IPv4 or IPv6 address. */
 bool conf_is_address(const char *host);
+
+/* Reads "192.0.2.1", "192.0.2.1:5353", "2001:db8::1" or "[2001:db8::1]:53". As
+ * above. */
+const char *conf_server(const char *text, struct conf_server *out);
+/* Reads "zone=server"; zone comes out canonical. */
+const char *conf_stub(const char *text, char zone[ADDR_DOMAIN_MAX + 1],
+                      struct conf_server *server);
 
 #endif

@@ -26,15 +26,18 @@
 
 /* ---- codec --------------------------------------------------------------- */
 
+static const char kind_letters[] = {
+    [HELD_LOCK] = 'l', [HELD_LOOP] = 'x', [HELD_DMARC] = 'd'
+};
+
 char *held_encode(const struct held *held, size_t *len)
 {
     size_t size = strlen(held->sender) + strlen(held->recipients) + 64;
     char *text = malloc(size);
     if (!text)
         return NULL;
-    int head =
-        snprintf(text, size, "%c %" PRId64 " %" PRId64 "\n",
-                 held->kind == HELD_LOOP ? 'x' : 'l', held->since, held->gone_since);
+    int head = snprintf(text, size, "%c %" PRId64 " %" PRId64 "\n",
+                        kind_letters[held->kind], held->since, held->gone_since);
     size_t used = (size_t)head;
     for (const char *from = held->sender; *from; from++)
         text[used++] = (unsigned char)*from < ' ' ? '?' : *from;
@@ -57,8 +60,9 @@ bool held_decode(const char *queue_id, size_t id_len, char *text, struct held *o
     out->recipients = recipients;
     bool ok = sscanf(text, "%c %" SCNd64 " %" SCNd64, &kind, &out->since,
                      &out->gone_since) == 3;
-    out->kind = ok && kind == 'x' ? HELD_LOOP : HELD_LOCK;
-    return ok && (kind == 'x' || kind == 'l');
+    const char *letter = ok ? memchr(kind_letters, kind, sizeof(kind_letters)) : NULL;
+    out->kind = letter ? (enum held_kind)(letter - kind_letters) : HELD_LOCK;
+    return letter != NULL;
 }
 
 /* ---- the host's copies ----------------------------------------------------- */

@@ -8,8 +8,8 @@
  * <state-dir>/held, named by the queue id. A record is written here before it
  * goes to Redis, and policyd puts into Redis again what is missing there.
  *
- * Text:  <l or x> <since> <gone since>\n<sender>\n<recipients, separated by LF>
- * where l is a lock's and x a loop's. Times are unix seconds.
+ * Text:  <kind> <since> <gone since>\n<sender>\n<recipients, separated by LF>
+ * where kind is l for a lock's, x for a loop's, d for DMARC's. Times are unix seconds.
  */
 #ifndef SLUICE_HELD_H
 #define SLUICE_HELD_H

@@ -35,9 +35,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 
 /* A reply is read in pieces of this size. */
@@ -65,13 +65,6 @@ struct redis {
     size_t address_count; /* 0: not resolved */
     char error[640];
 };
-
-int64_t redis_clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- arguments ------------------------------------------------------- */
 
@@ -225,7 +218,7 @@ void redis_free(struct redis *redis)
 void redis_extend(struct redis *redis, int timeout_ms)
 {
     redis->timeout_ms = timeout_ms;
-    redis->deadline = redis_clock_ms() + timeout_ms;
+    redis->deadline = clock_ms() + timeout_ms;
 }
 
 /* A server that closed or sent something unasked for. */
@@ -274,7 +267,7 @@ static void fail_timeout(struct redis *redis)
 static bool wait_for(struct redis *redis, short events, short *got)
 {
     for (;;) {
-        int64_t left = redis->deadline - redis_clock_ms();
+        int64_t left = redis->deadline - clock_ms();
         struct pollfd pfd = { .fd = redis->fd, .events = events };
         int n = poll(&pfd, 1, left > 0 ? (int)left : 0);
         if (n > 0) {

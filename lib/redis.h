@@ -98,7 +98,4 @@ const struct resp *resp_at(const struct resp *resp, size_t i); /* NULL past the 
 /* Whether it is an error reply whose first word is this. */
 bool resp_is_error(const struct resp *resp, const char *word);
 
-/* Milliseconds of the monotonic clock. */
-int64_t redis_clock_ms(void);
-
 #endif

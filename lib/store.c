@@ -262,6 +262,23 @@ bool store_each_arrival(struct store *store, const char *domain, int64_t since,
     return store->ops->each_arrival(store, domain, since, each, context);
 }
 
+bool store_auth_add(struct store *store, const char *domain, const struct auth_row *rows,
+                    size_t n)
+{
+    return n == 0 || store->ops->auth_add(store, domain, rows, n);
+}
+
+bool store_each_auth(struct store *store, const char *domain, store_auth_fn *each,
+                     void *context)
+{
+    return store->ops->each_auth(store, domain, each, context);
+}
+
+enum commit store_auth_drop(struct store *store, const char *domain)
+{
+    return store->ops->auth_drop(store, domain);
+}
+
 enum commit store_lease_take(struct store *store, const char *name, const char *holder,
                              int ttl_s, char *other, size_t other_size)
 {

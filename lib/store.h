@@ -20,6 +20,7 @@
  *   hosts           hash: host -> host record
  *   held:<host>     hash: queue id -> held record
  *   floaters:<domain> hash: local part -> "<count> <first> <last>" (unix s)
+ *   auth:<domain>   hash: "<client> <envelope>" -> auth row's figures
  *   arrivals:<domain> stream of deliveries on the new side, capped
  *   lease:<name>    string with expiry: who runs a cutover
  *   secret          string: key of the trace header's token
@@ -34,6 +35,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "authresult.h"
 #include "conf.h"
 #include "home.h"
 #include "journal.h"
@@ -54,6 +56,7 @@ struct store;
 #define STORE_TOTALS_OF    STORE_PREFIX "totals:"   /* + domain */
 #define STORE_HELD_OF      STORE_PREFIX "held:"     /* + host */
 #define STORE_FLOATERS_OF  STORE_PREFIX "floaters:" /* + domain */
+#define STORE_AUTH_OF      STORE_PREFIX "auth:"     /* + domain */
 #define STORE_ARRIVALS_OF  STORE_PREFIX "arrivals:" /* + domain */
 #define STORE_LEASE_OF     STORE_PREFIX "lease:"    /* + name */
 
@@ -240,6 +243,7 @@ enum held_kind {
     HELD_LOCK,    /* its recipients were locked */
     HELD_LOOP,    /* it came back: released by a person only (sluice held release
                      makes it HELD_LOCK) */
+    HELD_DMARC,   /* enforce = quarantine: by a person only, as above */
 };
 struct held {
     char queue_id[64];
@@ -283,6 +287,35 @@ struct arrival {
 typedef bool store_arrival_fn(void *context, const struct arrival *arrival);
 bool store_each_arrival(struct store *store, const char *domain, int64_t since,
                         store_arrival_fn *each, void *context);
+
+/* ---- who sends as a domain ---------------------------------------------- */
+
+/* What has been verified of the mail that one sending host sent with one
+ * envelope domain. */
+struct auth_row {
+    const char *client;   /* its address as text; "*" is the row that counts
+                             what found no room */
+    const char *envelope; /* canonical domain of MAIL FROM; "" null sender */
+    const char *helo;     /* as it said last; or "" */
+    uint64_t messages;
+    uint64_t would_fail;  /* SPF did not pass and nothing but "all" matched: under
+                             "-all" it fails */
+    uint64_t spf[AUTH_RESULTS], dkim[AUTH_RESULTS], dmarc[AUTH_RESULTS];
+    int64_t first, last;  /* unix s */
+};
+/* So many rows are kept for a domain; what else there is is added to "*". Rows of
+ * many messages stay, those of few make room. */
+#define AUTH_ROWS_MAX 5000
+/* Adds to the domain's rows, in one round trip; messages is not 0. A figure, not a
+ * promise: false when it could not be, or only in part (the caller may add it again
+ * later or let it go). */
+bool store_auth_add(struct store *store, const char *domain,
+                    const struct auth_row *rows, size_t n);
+typedef bool store_auth_fn(void *context, const struct auth_row *row);
+bool store_each_auth(struct store *store, const char *domain, store_auth_fn *each,
+                     void *context);
+/* Forgets all of them. */
+enum commit store_auth_drop(struct store *store, const char *domain);
 
 /* ---- leases and health ----------------------------------------------- */
 

@@ -201,6 +201,26 @@ static bool failing_each_arrival(struct store *store, const char *domain, int64_
     return false;
 }
 
+static bool failing_auth_add(struct store *store, const char *domain,
+                             const struct auth_row *rows, size_t n)
+{
+    (void)store;
+    (void)domain;
+    (void)rows;
+    (void)n;
+    return false;
+}
+
+static bool failing_each_auth(struct store *store, const char *domain,
+                              store_auth_fn *each, void *context)
+{
+    (void)store;
+    (void)domain;
+    (void)each;
+    (void)context;
+    return false;
+}
+
 static enum commit failing_lease_take(struct store *store, const char *name,
                                       const char *holder, int ttl_s, char *other,
                                       size_t other_size)
@@ -262,6 +282,9 @@ static const struct store_ops failing_ops = {
     .note_arrivals = failing_note_arrivals,
     .each_floater = failing_each_floater,
     .each_arrival = failing_each_arrival,
+    .auth_add = failing_auth_add,
+    .each_auth = failing_each_auth,
+    .auth_drop = failing_write,
     .lease_take = failing_lease_take,
     .lease_drop = failing_lease_drop,
     .durable = failing_durable,

@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "auth_row.h"
 #include "store_ops.h"
 #include "table.h"
 
@@ -34,6 +35,7 @@ struct memory_domain {
     char name[ADDR_DOMAIN_MAX + 1];
     struct table *homes;    /* local part -> record */
     struct table *floaters; /* local part -> "count first last" */
+    struct table *auth;     /* as auth_row.h writes it */
     struct memory_arrival *arrivals;
     size_t arrival_count;
 };
@@ -560,6 +562,7 @@ static enum commit memory_init_domain(struct store *store, const char *name)
     snprintf(domain->name, sizeof(domain->name), "%s", name); /* canonical: fits */
     domain->homes = must(table_new());
     domain->floaters = must(table_new());
+    domain->auth = must(table_new());
     struct home own = { .state = HOME_OLD, .since = now_ms() / 1000 };
     own.epoch = add_event(memory, EVENT_INIT, 'o', name, must(strdup("\n")), 1);
     put_home(domain, "", &own);
@@ -792,6 +795,69 @@ static bool memory_each_arrival(struct store *store, const char *name, int64_t s
     return true;
 }
 
+static void add_auth(struct table *rows, const struct auth_row *row)
+{
+    struct auth_row sum, rest;
+    char field[AUTH_FIELD_MAX + 1], copy[AUTH_FIELD_MAX + 1], value[AUTH_VALUE_MAX + 1];
+    auth_row_field(row, field);
+    const char *known = table_get(rows, field, strlen(field), NULL);
+    if (!known && table_count(rows) >= AUTH_ROWS_MAX && strcmp(row->client, "*") != 0) {
+        rest = *row;
+        rest.client = "*";
+        rest.envelope = rest.helo = "";
+        add_auth(rows, &rest);
+        return;
+    }
+    snprintf(copy, sizeof(copy), "%s", field);
+    snprintf(value, sizeof(value), "%s", known ? known : "");
+    if (!known || !auth_row_decode(copy, value, &sum))
+        sum = (struct auth_row){ .helo = row->helo };
+    if (row->helo[0] && row->last >= sum.last)
+        sum.helo = row->helo;
+    auth_row_add(&sum, row);
+    char text[AUTH_VALUE_MAX + 1];
+    auth_row_value(&sum, text);
+    if (!table_put(rows, field, strlen(field), text, strlen(text)))
+        abort();
+}
+
+static bool memory_auth_add(struct store *store, const char *name,
+                            const struct auth_row *rows, size_t n)
+{
+    struct memory_domain *domain = find_domain(memory_of(store), name);
+    for (size_t i = 0; domain && i < n; i++)
+        add_auth(domain->auth, &rows[i]);
+    return true;
+}
+
+static bool memory_each_auth(struct store *store, const char *name, store_auth_fn *each,
+                             void *context)
+{
+    const struct memory_domain *domain = find_domain(memory_of(store), name);
+    const char *field, *value;
+    size_t cursor = 0, field_len, value_len;
+    while (domain &&
+           table_next(domain->auth, &cursor, &field, &field_len, &value, &value_len)) {
+        char field_copy[AUTH_FIELD_MAX + 1], value_copy[AUTH_VALUE_MAX + 1];
+        struct auth_row row;
+        memcpy(field_copy, field, field_len + 1);
+        memcpy(value_copy, value, value_len + 1);
+        if (auth_row_decode(field_copy, value_copy, &row) && !each(context, &row))
+            break;
+    }
+    return true;
+}
+
+static enum commit memory_auth_drop(struct store *store, const char *name)
+{
+    struct memory_domain *domain = find_domain(memory_of(store), name);
+    if (domain) {
+        table_free(domain->auth);
+        domain->auth = must(table_new());
+    }
+    return COMMIT_DONE;
+}
+
 /* ---- leases and health ------------------------------------------------- */
 
 static struct memory_lease *find_lease(struct store_memory *memory, const char *name)
@@ -864,6 +930,7 @@ static void memory_free(struct store *store)
         free(domain->arrivals);
         table_free(domain->homes);
         table_free(domain->floaters);
+        table_free(domain->auth);
     }
     for (size_t i = 0; i < memory->held_count; i++) {
         free(memory->held[i].sender);
@@ -906,6 +973,9 @@ static const struct store_ops memory_ops = {
     .note_arrivals = memory_note_arrivals,
     .each_floater = memory_each_floater,
     .each_arrival = memory_each_arrival,
+    .auth_add = memory_auth_add,
+    .each_auth = memory_each_auth,
+    .auth_drop = memory_auth_drop,
     .lease_take = memory_lease_take,
     .lease_drop = memory_lease_drop,
     .durable = memory_durable,

@@ -47,6 +47,11 @@ struct store_ops {
                          void *context);
     bool (*each_arrival)(struct store *store, const char *domain, int64_t since,
                          store_arrival_fn *each, void *context);
+    bool (*auth_add)(struct store *store, const char *domain, const struct auth_row *rows,
+                     size_t n);
+    bool (*each_auth)(struct store *store, const char *domain, store_auth_fn *each,
+                      void *context);
+    enum commit (*auth_drop)(struct store *store, const char *domain);
     enum commit (*lease_take)(struct store *store, const char *name, const char *holder,
                               int ttl_s, char *other, size_t other_size);
     void (*lease_drop)(struct store *store, const char *name, const char *holder);

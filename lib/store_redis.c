@@ -407,6 +407,9 @@ static const struct store_ops redis_ops = {
     .note_arrivals = sr_note_arrivals,
     .each_floater = sr_each_floater,
     .each_arrival = sr_each_arrival,
+    .auth_add = sr_auth_add,
+    .each_auth = sr_each_auth,
+    .auth_drop = sr_auth_drop,
     .lease_take = sr_lease_take,
     .lease_drop = sr_lease_drop,
     .durable = sr_durable,
@@ -426,5 +429,6 @@ struct store *store_redis_new(struct conf *conf, struct journal_reader *head)
     sr_host_scripts(sr->scripts);
     sr_record_scripts(sr->scripts);
     sr_recover_scripts(sr->scripts);
+    sr_auth_scripts(sr->scripts);
     return &sr->base;
 }

@@ -17,6 +17,7 @@ enum sr_script {
     SCRIPT_TRIM,
     SCRIPT_FLOATERS,
     SCRIPT_LEASE,
+    SCRIPT_AUTH,
     SCRIPT_RECOVER,
     SCRIPT_COUNT,
 };
@@ -32,15 +33,17 @@ struct store_redis {
     /* Chunks begun and not finished, oldest first. */
     enum sr_chunk { CHUNK_SENT, CHUNK_REFUSED, CHUNK_LOST } chunks[STORE_CHANGES_MAX];
     size_t under_way;
+    bool auth_unanswered; /* figures were sent, and no answer came */
 };
 
 /* ---- helpers (store_redis.c) ------------------------------------------ */
 
-/* Fills scripts[]; store_redis_change.c, _host.c and _record.c hold the texts. */
+/* Fills scripts[]; each file holds the texts of its own. */
 void sr_change_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 void sr_host_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 void sr_record_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 void sr_recover_scripts(struct redis_script scripts[SCRIPT_COUNT]);
+void sr_auth_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 
 /* The head of this host's journal; epoch 0 when there is none. false: it
  * cannot be read (the error is set). */
@@ -141,6 +144,13 @@ enum commit sr_lease_take(struct store *store, const char *name, const char *hol
                           int ttl_s, char *other, size_t other_size);
 void sr_lease_drop(struct store *store, const char *name, const char *holder);
 enum commit sr_durable(struct store *store);
+
+/* store_redis_auth.c */
+bool sr_auth_add(struct store *store, const char *domain, const struct auth_row *rows,
+                 size_t n);
+bool sr_each_auth(struct store *store, const char *domain, store_auth_fn *each,
+                  void *context);
+enum commit sr_auth_drop(struct store *store, const char *domain);
 
 /* store_redis_recover.c */
 enum commit sr_recover(struct store *store, const char *path, bool force,

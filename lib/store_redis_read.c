@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "clock.h"
 #include "store_redis.h"
 
 #include <inttypes.h>
@@ -110,7 +111,7 @@ static bool ask_all(struct store_redis *sr, const struct lookup_plan *plan,
     }
     if (redis_run(sr->redis) == REDIS_DONE)
         return true;
-    sr->down_until = redis_clock_ms() + BREAKER_MS;
+    sr->down_until = clock_ms() + BREAKER_MS;
     store_set_error(&sr->base, "%s", redis_error(sr->redis));
     return false;
 }
@@ -148,7 +149,7 @@ void sr_lookup(struct store *store, struct route *const routes[], size_t n)
 {
     struct store_redis *sr = (struct store_redis *)store;
     store_routes_set(routes, n, LOOKUP_FAILED);
-    if (redis_clock_ms() < sr->down_until)
+    if (clock_ms() < sr->down_until)
         return; /* store_error() still says why */
     struct lookup_plan plan;
     if (!plan_make(&plan, routes, n)) {

@@ -6,7 +6,7 @@
  * 256 bits are kept: far out of reach for somebody who has the header of other
  * messages, and a header with a hundred recipients stays short.
  *
- * This is the only file that knows OpenSSL.
+ * This and srs.c are the only files that know OpenSSL.
  */
 #include <inttypes.h>
 #include <limits.h>

@@ -17,6 +17,14 @@
  * recipients.  A held message is recorded before the hold is asked for; when
  * the record is not certain the message is tried later.
  *
+ * Sender rewriting (srs in the configuration): a message of which something
+ * leaves this host, now or after a lock, gets an envelope sender of the srs
+ * domain. There is one for all recipients of a message, so those that stay see
+ * it too. Redirects and forwards that Postfix makes later, from hold or deferred,
+ * pass no milter: that is why a lock on the old side counts. What cannot be
+ * rewritten (srs.h) goes out as it is: SPF at the next server is not worth a
+ * message.
+ *
  * "Later" is right for local submissions too: a temporary failure at end of
  * message leaves the message in Postfix's maildrop queue, and pickup(8) brings
  * it again every 60 s; nothing bounces, and no copy or trace is missed.
@@ -31,6 +39,7 @@
 
 #include "held.h"
 #include "log.h"
+#include "srs.h"
 #include "trace.h"
 
 /* A header stays well below Postfix' header_size_limit (102400) and libmilter's
@@ -366,12 +375,23 @@ void plan_make(struct session *session, const unsigned char *secret, struct plan
     trace_free(&planner.traced);
 }
 
+/* Redirects and copies are not made now; the virtual alias map redirects when
+ * the message is released. */
+void plan_quarantine(struct plan *plan, struct session *session)
+{
+    if (plan->ending != ENDING_ACCEPT && plan->ending != ENDING_HOLD)
+        return;
+    plan->ending = ENDING_DMARC;
+    forget_copies(session);
+}
+
 void plan_free(struct plan *plan)
 {
     for (size_t i = 0; i < plan->trace_count; i++)
         free(plan->traces[i]);
     free(plan->traces);
     free(plan->steps);
+    free(plan->sender);
     memset(plan, 0, sizeof(*plan));
 }
 
@@ -428,7 +448,10 @@ static const char *apply_hold(const struct session *session, enum held_kind kind
     const char *trouble = record(session, kind, store, queue_id, now);
     if (trouble)
         return trouble;
-    const char *reason = kind == HELD_LOOP ? LOOP_REASON : HOLD_REASON;
+    static const char *const reasons[] = { [HELD_LOCK] = HOLD_REASON,
+                                           [HELD_LOOP] = LOOP_REASON,
+                                           [HELD_DMARC] = DMARC_HOLD_REASON };
+    const char *reason = reasons[kind];
     return mta->quarantine(mta->context, reason) ? NULL : "mta-refused";
 }
 
@@ -447,23 +470,89 @@ static const char *apply_steps(const struct plan *plan, const struct mta *mta)
     return NULL;
 }
 
+/* Whether a copy of the recipient's mail goes to another host. */
+static bool copy_leaves(const struct conf *conf, const struct recipient *recipient)
+{
+    struct addr addr;
+    const char *copy = recipient->route.home.copy;
+    return recipient->copied && addr_parse(copy, strlen(copy), &addr) == ADDR_OK &&
+           !conf_managed(conf, addr.domain) && conf_redirects_to(conf, addr.domain);
+}
+
+/* A locked mailbox of the old side mostly comes to be one of the new side. */
+static bool may_leave(const struct conf *conf, const struct recipient *recipient)
+{
+    return leaves(recipient) || copy_leaves(conf, recipient) ||
+           (conf->side == SIDE_OLD && recipient->route.verdict == VERDICT_HOLD);
+}
+
+static bool anything_leaves(const struct session *session)
+{
+    for (size_t i = 0; i < session->count; i++)
+        if (may_leave(session->conf, session->recipients[i]))
+            return true;
+    return session->from && copy_leaves(session->conf, session->from);
+}
+
+static void report_kept_sender(const char *sender, enum srs_status status,
+                               const char *queue_id)
+{
+    char id[128], from[1024];
+    log_info("%s: from=<%s> is not rewritten: %s",
+             log_value(queue_id ? queue_id : "NOQUEUE", id, sizeof(id)),
+             log_value(sender, from, sizeof(from)), srs_status_name(status));
+}
+
+static const char *apply_sender(struct plan *plan, const struct session *session,
+                                const struct mta *mta, const char *queue_id, int64_t now)
+{
+    const struct conf_srs *srs = &session->conf->srs;
+    char sender[ADDR_TEXT_MAX + 1];
+    if (!srs->domain || !session->sender || !anything_leaves(session))
+        return NULL;
+    const struct srs_keys keys = { srs->domain, (const char *const *)srs->secrets };
+    enum srs_status status = srs_forward(&keys, session->sender, now, sender);
+    if (status == SRS_NOT_NEEDED)
+        return NULL;
+    if (status == SRS_FAILED)
+        return "no-memory";
+    if (status != SRS_DONE) {
+        report_kept_sender(session->sender, status, queue_id);
+        return NULL;
+    }
+    plan->sender = strdup(sender);
+    if (!plan->sender)
+        return "no-memory";
+    return mta->sender(mta->context, plan->sender) ? NULL : "mta-refused";
+}
+
+static const char *apply_ending(const struct plan *plan, const struct session *session,
+                                const struct mta *mta, struct store *store,
+                                const char *queue_id, int64_t now)
+{
+    switch (plan->ending) {
+    case ENDING_LATER:
+        break;
+    case ENDING_HOLD:
+        return apply_hold(session, HELD_LOCK, mta, store, queue_id, now);
+    case ENDING_LOOP:
+        return apply_hold(session, HELD_LOOP, mta, store, queue_id, now);
+    case ENDING_DMARC:
+        return apply_hold(session, HELD_DMARC, mta, store, queue_id, now);
+    case ENDING_ACCEPT:
+        return apply_steps(plan, mta);
+    }
+    return NULL;
+}
+
 void plan_apply(struct plan *plan, const struct session *session, const struct mta *mta,
                 struct store *store, const char *queue_id, int64_t now)
 {
-    const char *trouble = NULL;
-    switch (plan->ending) {
-    case ENDING_LATER:
+    if (plan->ending == ENDING_LATER)
         return;
-    case ENDING_HOLD:
-        trouble = apply_hold(session, HELD_LOCK, mta, store, queue_id, now);
-        break;
-    case ENDING_LOOP:
-        trouble = apply_hold(session, HELD_LOOP, mta, store, queue_id, now);
-        break;
-    case ENDING_ACCEPT:
-        trouble = apply_steps(plan, mta);
-        break;
-    }
+    const char *trouble = apply_sender(plan, session, mta, queue_id, now);
+    if (!trouble)
+        trouble = apply_ending(plan, session, mta, store, queue_id, now);
     if (trouble)
         later(plan, trouble);
 }

@@ -21,6 +21,7 @@ enum ending {
                       forwards recipient by recipient */
     ENDING_HOLD,   /* every recipient is locked: the message goes on hold */
     ENDING_LOOP,   /* it was sent away before: on hold until a person looks */
+    ENDING_DMARC,  /* enforce = quarantine: on hold until a person looks */
     ENDING_LATER,  /* 4xx to the whole message */
 };
 
@@ -39,6 +40,8 @@ struct plan {
     size_t step_count;
     char **traces; /* values of the trace headers to add */
     size_t trace_count;
+    char *sender; /* the envelope sender that SRS makes of it; NULL: it stays.
+                     Set by plan_apply() */
 };
 
 /* Whether plan_make() wants the key of the trace tokens. */
@@ -48,6 +51,10 @@ bool plan_wants_secret(const struct session *session);
  * tried later). Marks recipients as copied. The plan points into session. */
 void plan_make(struct session *session, const unsigned char *secret, struct plan *plan);
 void plan_free(struct plan *plan);
+/* Its author's DMARC policy puts the message on hold, whatever else would become
+ * of it, unless it is tried later or held as a loop. */
+void plan_quarantine(struct plan *plan, struct session *session);
+#define DMARC_HOLD_REASON "sluice: DMARC policy"
 
 struct mta {
     void *context;
@@ -55,6 +62,7 @@ struct mta {
     bool (*add)(void *context, const char *address, const char *notify);
     bool (*remove)(void *context, const char *text);
     bool (*header)(void *context, const char *name, const char *value);
+    bool (*sender)(void *context, const char *address);
 };
 
 /* Carries the plan out; what fails turns it into ENDING_LATER, with a reason.

@@ -2,16 +2,18 @@
  * callbacks: libmilter's events, passed on to session, plan and MTA.
  *
  * Negotiation
- *   Asked for: adding headers, adding and removing recipients, quarantine. An
- *   MTA that lacks one of them cannot be served and is refused.
- *   Events that decide nothing are negotiated away (body, end of headers, DATA,
- *   unknown commands). On a unix socket all events before the end of message
- *   are without reply; on TCP they are answered, since without replies Nagle's
- *   algorithm and delayed acknowledgements stall Postfix 44 ms a message.
+ *   Asked for: adding headers, adding and removing recipients, quarantine, and,
+ *   where the configuration needs it, changing headers (auth) and the sender
+ *   (srs). An MTA that lacks one of the first cannot be served and is refused.
+ *   Events that decide nothing are negotiated away (DATA, unknown commands; end
+ *   of headers and body unless mail is verified). On a unix socket all events before the
+ * end of message are without reply; on TCP they are answered, since without replies
+ * Nagle's algorithm and delayed acknowledgements stall Postfix 44 ms a message.
  *
  * Answers
  *   Nothing is ever refused before the end of message (Postfix takes that badly
- *   on non_smtpd_milters), and there only with 451.
+ *   on non_smtpd_milters), and there only with 451; with 550 only where enforce
+ *   = reject, and never to a client that is trusted, local or logged in.
  *
  * Time limits
  *   Postfix keeps a connection as long as its SMTP client keeps a session, and
@@ -29,9 +31,13 @@
 #include <time.h>
 
 #include "apply.h"
+#include "authres.h"
+#include "clock.h"
 #include "log.h"
 #include "report.h"
 #include "session.h"
+#include "tally.h"
+#include "verify.h"
 
 #define IDLE_SECONDS 7200
 /* Connections that wait to be accepted; the kernel cuts it to somaxconn. */
@@ -39,22 +45,31 @@
 
 #define ACTIONS_NEEDED  (SMFIF_ADDHDRS | SMFIF_ADDRCPT | SMFIF_DELRCPT | SMFIF_QUARANTINE)
 #define ACTIONS_WELCOME (ACTIONS_NEEDED | SMFIF_ADDRCPT_PAR)
-#define EVENTS_UNWANTED (SMFIP_NOBODY | SMFIP_NOEOH | SMFIP_NODATA | SMFIP_NOUNKNOWN)
+#define ACTIONS_ALL     (ACTIONS_WELCOME | SMFIF_CHGHDRS | SMFIF_CHGFROM)
+#define EVENTS_UNWANTED (SMFIP_NODATA | SMFIP_NOUNKNOWN)
+#define EVENTS_OF_AUTH  (SMFIP_NOBODY | SMFIP_NOEOH)
 #define REPLIES_UNWANTED                                                                 \
-    (SMFIP_NR_CONN | SMFIP_NR_HELO | SMFIP_NR_MAIL | SMFIP_NR_RCPT | SMFIP_NR_HDR)
+    (SMFIP_NR_CONN | SMFIP_NR_HELO | SMFIP_NR_MAIL | SMFIP_NR_RCPT | SMFIP_NR_HDR |      \
+     SMFIP_NR_EOH | SMFIP_NR_BODY)
+
+/* How often figures are looked at; TALLY_HOLD_MS says when they go. */
+#define TALLY_SECONDS 1
 
 /* One connection of the MTA. */
 struct client {
     struct session *session;
-    struct pool *pool;      /* of the present message, or NULL */
-    unsigned long no_reply; /* SMFIP_NR_* as negotiated */
-    bool with_notify;       /* SMFIF_ADDRCPT_PAR was granted */
+    struct verification *verification; /* NULL: not on this connection */
+    struct pool *pool;                 /* of the present message, or NULL */
+    unsigned long no_reply;            /* SMFIP_NR_* as negotiated */
+    bool with_notify;                  /* SMFIF_ADDRCPT_PAR was granted */
+    bool with_space;                   /* SMFIP_HDR_LEADSPC: values as in the message */
 };
 
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t idle;
     struct pool *pool;
+    struct tally *tally;
     int deciding; /* messages at their end just now */
     bool local;   /* listening on a unix socket */
 } shared = { .mutex = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER };
@@ -97,8 +112,52 @@ void callbacks_drain(int seconds)
     pthread_mutex_unlock(&shared.mutex);
 }
 
+/* ---- figures ------------------------------------------------------------- */
+
+static void flush_tally(bool now)
+{
+    struct pool *pool =
+        now || tally_due(shared.tally, clock_ms()) ? present_pool() : NULL;
+    if (!pool)
+        return;
+    struct store *store = pool_take(pool);
+    if (store) {
+        tally_flush(shared.tally, store, clock_ms());
+        pool_give(pool, store);
+    }
+    pool_unref(pool);
+}
+
+static void *keep_flushing(void *unused)
+{
+    const struct timespec pause = { .tv_sec = TALLY_SECONDS };
+    (void)unused;
+    for (;;) {
+        nanosleep(&pause, NULL);
+        flush_tally(false);
+    }
+    return NULL;
+}
+
+bool callbacks_start_tally(void)
+{
+    pthread_t thread;
+    shared.tally = tally_new();
+    if (!shared.tally || pthread_create(&thread, NULL, keep_flushing, NULL) != 0)
+        return false;
+    pthread_detach(thread);
+    return true;
+}
+
+void callbacks_end_tally(void)
+{
+    flush_tally(true);
+}
+
 static void end_message(struct client *client)
 {
+    if (client->verification)
+        verify_reset(client->verification);
     session_reset(client->session);
     pool_unref(client->pool);
     client->pool = NULL;
@@ -140,6 +199,27 @@ static void ask_macros(SMFICTX *ctx)
     }
 }
 
+static void free_client(struct client *client)
+{
+    session_free(client->session);
+    verification_free(client->verification);
+    free(client);
+}
+
+static struct client *new_client(bool verifying)
+{
+    struct client *client = calloc(1, sizeof(*client));
+    if (!client)
+        return NULL;
+    client->session = session_new();
+    if (verifying)
+        client->verification = verification_new();
+    if (client->session && (client->verification || !verifying))
+        return client;
+    free_client(client);
+    return NULL;
+}
+
 static sfsistat on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long events,
                              unsigned long unused2, unsigned long unused3,
                              unsigned long *want_actions, unsigned long *want_events,
@@ -153,22 +233,24 @@ static sfsistat on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long 
                   actions, (unsigned long)ACTIONS_NEEDED);
         return SMFIS_REJECT;
     }
-    *want_actions = actions & ACTIONS_WELCOME;
+    struct pool *pool = present_pool();
+    bool verifying = pool && pool_verifier(pool);
+    bool rewriting = pool && pool_conf(pool)->srs.domain;
+    struct client *client = new_client(verifying);
+    pool_unref(pool);
+    if (!client)
+        return SMFIS_REJECT;
+    *want_actions = actions & (ACTIONS_WELCOME | (verifying ? SMFIF_CHGHDRS : 0) |
+                               (rewriting ? SMFIF_CHGFROM : 0));
     *want_events = events & EVENTS_UNWANTED;
+    *want_events |= events & (client->verification ? SMFIP_HDR_LEADSPC : EVENTS_OF_AUTH);
     if (shared.local)
         *want_events |= events & REPLIES_UNWANTED;
     *want2 = *want3 = 0;
     ask_macros(ctx);
-    struct client *client = calloc(1, sizeof(*client));
-    struct session *session = session_new();
-    if (!client || !session) {
-        free(client);
-        session_free(session);
-        return SMFIS_REJECT;
-    }
-    client->session = session;
     client->no_reply = *want_events & REPLIES_UNWANTED;
     client->with_notify = *want_actions & SMFIF_ADDRCPT_PAR;
+    client->with_space = *want_events & SMFIP_HDR_LEADSPC;
     smfi_setpriv(ctx, client);
     return SMFIS_CONTINUE;
 }
@@ -179,6 +261,8 @@ static sfsistat on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *address)
     (void)name;
     if (client)
         session_connect(client->session, (const struct sockaddr *)address);
+    if (client && client->verification)
+        verify_connect(client->verification, (const struct sockaddr *)address);
     return carry_on(client, SMFIP_NR_CONN);
 }
 
@@ -187,7 +271,18 @@ static sfsistat on_helo(SMFICTX *ctx, char *name)
     struct client *client = smfi_getpriv(ctx);
     if (client)
         session_helo(client->session, name);
+    if (client && client->verification)
+        verify_helo(client->verification, name);
     return carry_on(client, SMFIP_NR_HELO);
+}
+
+static void begin_message(struct client *client, const char *sender, const char *auth)
+{
+    struct session *session = client->session;
+    struct verifier *verifier = pool_verifier(client->pool);
+    session_mail(session, pool_conf(client->pool), sender, auth);
+    if (client->verification && verifier && session->sender)
+        verify_mail(client->verification, verifier, session->sender, session->auth);
 }
 
 static sfsistat on_mail(SMFICTX *ctx, char **words)
@@ -197,8 +292,8 @@ static sfsistat on_mail(SMFICTX *ctx, char **words)
         end_message(client);
         client->pool = present_pool();
         if (client->pool)
-            session_mail(client->session, pool_conf(client->pool), words[0],
-                         smfi_getsymval(ctx, unconst("{auth_authen}")));
+            begin_message(client, words[0],
+                          smfi_getsymval(ctx, unconst("{auth_authen}")));
     }
     return carry_on(client, SMFIP_NR_MAIL);
 }
@@ -214,9 +309,28 @@ static sfsistat on_rcpt(SMFICTX *ctx, char **words)
 static sfsistat on_header(SMFICTX *ctx, char *name, char *value)
 {
     struct client *client = smfi_getpriv(ctx);
+    if (client && client->verification)
+        verify_header(client->verification, name, value);
     if (client)
-        session_header(client->session, name, value);
+        session_header(client->session, name,
+                       client->with_space && value[0] == ' ' ? value + 1 : value);
     return carry_on(client, SMFIP_NR_HDR);
+}
+
+static sfsistat on_end_of_headers(SMFICTX *ctx)
+{
+    struct client *client = smfi_getpriv(ctx);
+    if (client && client->verification)
+        verify_end_of_headers(client->verification);
+    return carry_on(client, SMFIP_NR_EOH);
+}
+
+static sfsistat on_body(SMFICTX *ctx, unsigned char *data, size_t len)
+{
+    struct client *client = smfi_getpriv(ctx);
+    if (client && client->verification)
+        verify_body(client->verification, data, len);
+    return carry_on(client, SMFIP_NR_BODY);
 }
 
 static sfsistat on_abort(SMFICTX *ctx)
@@ -234,8 +348,7 @@ static sfsistat on_close(SMFICTX *ctx)
         return SMFIS_CONTINUE;
     smfi_setpriv(ctx, NULL);
     end_message(client);
-    session_free(client->session);
-    free(client);
+    free_client(client);
     return SMFIS_CONTINUE;
 }
 
@@ -258,6 +371,15 @@ static bool mta_add(void *context, const char *address, const char *notify)
     return smfi_addrcpt(context, bracketed) == MI_SUCCESS;
 }
 
+static bool mta_sender(void *context, const char *address)
+{
+    char bracketed[ADDR_TEXT_MAX + 3];
+    int len = snprintf(bracketed, sizeof(bracketed), "<%s>", address);
+    if (len < 0 || (size_t)len >= sizeof(bracketed))
+        return false;
+    return smfi_chgfrom(context, bracketed, NULL) == MI_SUCCESS;
+}
+
 static bool mta_remove(void *context, const char *text)
 {
     return smfi_delrcpt(context, unconst(text)) == MI_SUCCESS;
@@ -267,7 +389,18 @@ static bool mta_remove(void *context, const char *text)
  * signature covers what is prepended. */
 static bool mta_header(void *context, const char *name, const char *value)
 {
-    return smfi_insheader(context, 0, unconst(name), unconst(value)) == MI_SUCCESS;
+    const struct client *client = smfi_getpriv(context);
+    if (!client->with_space)
+        return smfi_insheader(context, 0, unconst(name), unconst(value)) == MI_SUCCESS;
+    size_t len = strlen(value);
+    char *spaced = malloc(len + 2);
+    if (!spaced)
+        return false;
+    spaced[0] = ' ';
+    memcpy(spaced + 1, value, len + 1);
+    bool done = smfi_insheader(context, 0, unconst(name), spaced) == MI_SUCCESS;
+    free(spaced);
+    return done;
 }
 
 /* ---- the end of a message ------------------------------------------------ */
@@ -314,7 +447,82 @@ static sfsistat answer(SMFICTX *ctx, const struct plan *plan)
     return SMFIS_TEMPFAIL;
 }
 
-static sfsistat decide_message(SMFICTX *ctx, struct client *client)
+/* What the author's domain asks for, as far as enforce goes. */
+static enum dmarc_policy enforced(const struct conf *conf,
+                                  const struct verified *verified)
+{
+    if (verified->exempt || conf->auth.enforce == ENFORCE_NONE)
+        return DMARC_NONE;
+    if (verified->disposition == DMARC_REJECT && conf->auth.enforce == ENFORCE_QUARANTINE)
+        return DMARC_QUARANTINE;
+    return verified->disposition;
+}
+
+/* Forged fields out, from the last up (Postfix renumbers what follows each one
+ * that goes), and ours in. What cannot be done is said, and the mail goes on. */
+static void write_results(SMFICTX *ctx, const struct verified *verified,
+                          const char *queue_id)
+{
+    bool done = true;
+    for (size_t i = verified->forged_count; i > 0; i--)
+        done &= smfi_chgheader(ctx, unconst(AUTHRES_HEADER), (int)verified->forged[i - 1],
+                               NULL) == MI_SUCCESS;
+    if (verified->received_spf)
+        done &= mta_header(ctx, RECEIVED_SPF_HEADER, verified->received_spf);
+    if (verified->results)
+        done &= mta_header(ctx, AUTHRES_HEADER, verified->results);
+    if (!done)
+        log_warnx("%s: the MTA refuses to change " AUTHRES_HEADER " fields",
+                  queue_id ? queue_id : "NOQUEUE");
+}
+
+static void count_sender(const struct client *client, const struct verified *verified,
+                         int64_t now)
+{
+    const char *sender = client->session->sender;
+    const char *at = strrchr(sender, '@');
+    char envelope[ADDR_DOMAIN_MAX + 1] = "";
+    if (at && !addr_domain(at + 1, strlen(at + 1), envelope))
+        envelope[0] = '\0';
+    struct tally_entry entry = { .client = &verified->client,
+                                 .helo = verified->helo,
+                                 .envelope = envelope,
+                                 .from = verified->from,
+                                 .spf = verified->spf,
+                                 .dkim = verified->dkim,
+                                 .dmarc = verified->dmarc,
+                                 .would_fail = verified->would_fail };
+    tally_add(shared.tally, pool_conf(client->pool), &entry, now);
+}
+
+static sfsistat refuse(SMFICTX *ctx, const struct client *client,
+                       const struct verified *verified)
+{
+    char text[ADDR_DOMAIN_MAX + 64];
+    snprintf(text, sizeof(text), "refused by the DMARC policy of %s", verified->from);
+    report_verified(client->session, verified, "reject",
+                    smfi_getsymval(ctx, unconst("i")));
+    smfi_setreply(ctx, unconst("550"), unconst("5.7.1"), unconst(text));
+    return SMFIS_REJECT;
+}
+
+/* A message for no managed mailbox. */
+static sfsistat pass_on(SMFICTX *ctx, const struct client *client,
+                        const struct verified *verified)
+{
+    const char *queue_id = smfi_getsymval(ctx, unconst("i"));
+    bool hold = enforced(pool_conf(client->pool), verified) == DMARC_QUARANTINE;
+    write_results(ctx, verified, queue_id);
+    if (hold && !mta_quarantine(ctx, DMARC_HOLD_REASON))
+        log_warnx("the MTA refuses to quarantine");
+    if (verified->done)
+        report_verified(client->session, verified, hold ? "quarantine" : "none",
+                        queue_id);
+    return SMFIS_CONTINUE;
+}
+
+static sfsistat decide_message(SMFICTX *ctx, struct client *client,
+                               const struct verified *verified)
 {
     struct session *session = client->session;
     const char *queue_id = smfi_getsymval(ctx, unconst("i"));
@@ -322,6 +530,7 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client)
                              .quarantine = mta_quarantine,
                              .add = mta_add,
                              .remove = mta_remove,
+                             .sender = mta_sender,
                              .header = mta_header };
     int64_t now = time(NULL);
     struct plan plan;
@@ -332,8 +541,12 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client)
     bool keyed =
         store && plan_wants_secret(session) && pool_secret(client->pool, store, secret);
     plan_make(session, keyed ? secret : NULL, &plan);
+    if (enforced(session->conf, verified) == DMARC_QUARANTINE)
+        plan_quarantine(&plan, session);
+    if (plan.ending != ENDING_LATER)
+        write_results(ctx, verified, queue_id);
     plan_apply(&plan, session, &mta, store, queue_id, now);
-    report_message(&plan, session, queue_id);
+    report_message(&plan, session, verified->words, queue_id);
     plan_count(&plan, session, store, queue_id, now);
     if (store)
         pool_give(client->pool, store);
@@ -342,17 +555,30 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client)
     return result;
 }
 
+static sfsistat end_of_message(SMFICTX *ctx, struct client *client)
+{
+    struct verified verified = { .from = "" };
+    const struct session *session = client->session;
+    if (client->verification)
+        verify_finish(client->verification, &verified);
+    if (verified.done)
+        count_sender(client, &verified, time(NULL));
+    if (enforced(pool_conf(client->pool), &verified) == DMARC_REJECT)
+        return refuse(ctx, client, &verified);
+    if (!session_managed(session) && !session->incomplete)
+        return pass_on(ctx, client, &verified);
+    count_deciding(1);
+    sfsistat result = decide_message(ctx, client, &verified);
+    count_deciding(-1);
+    return result;
+}
+
 static sfsistat on_end_of_message(SMFICTX *ctx)
 {
     struct client *client = smfi_getpriv(ctx);
     if (!client || !client->pool)
         return SMFIS_TEMPFAIL;
-    sfsistat result = SMFIS_CONTINUE;
-    if (session_managed(client->session) || client->session->incomplete) {
-        count_deciding(1);
-        result = decide_message(ctx, client);
-        count_deciding(-1);
-    }
+    sfsistat result = end_of_message(ctx, client);
     end_message(client);
     return result;
 }
@@ -379,12 +605,14 @@ bool callbacks_register(const struct conf_endpoint *listen, const char **error)
     struct smfiDesc filter = {
         .xxfi_name = name,
         .xxfi_version = SMFI_VERSION,
-        .xxfi_flags = ACTIONS_WELCOME,
+        .xxfi_flags = ACTIONS_ALL,
         .xxfi_connect = on_connect,
         .xxfi_helo = on_helo,
         .xxfi_envfrom = on_mail,
         .xxfi_envrcpt = on_rcpt,
         .xxfi_header = on_header,
+        .xxfi_eoh = on_end_of_headers,
+        .xxfi_body = on_body,
         .xxfi_eom = on_end_of_message,
         .xxfi_abort = on_abort,
         .xxfi_close = on_close,

@@ -17,6 +17,11 @@ bool callbacks_register(const struct conf_endpoint *listen, const char **error);
  * one goes with the last message that uses it. NULL at the end. */
 void callbacks_use(struct pool *pool);
 
+/* Who sends as a managed domain is counted from here on, and handed to the
+ * store by a thread of its own; end hands over the rest. false: no memory. */
+bool callbacks_start_tally(void);
+void callbacks_end_tally(void);
+
 /* Waits for messages that are just being decided, at most so long. */
 void callbacks_drain(int seconds);
 

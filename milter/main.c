@@ -68,6 +68,27 @@ static struct conf *load(char error[ERROR_SIZE])
     return conf;
 }
 
+/* Takes over the reference to conf, also on failure. */
+static struct pool *make_pool(struct conf *conf, char error[ERROR_SIZE])
+{
+    struct pool *pool = pool_new(conf, store_redis_new);
+    if (!pool) {
+        snprintf(error, ERROR_SIZE, "out of memory");
+        return NULL;
+    }
+    if (!verifier_wanted(conf))
+        return pool;
+    char why[ERROR_SIZE - 64];
+    struct verifier *verifier = verifier_new(conf, why, sizeof(why));
+    if (!verifier) {
+        snprintf(error, ERROR_SIZE, "auth: %s", why);
+        pool_unref(pool);
+        return NULL;
+    }
+    pool_set_verifier(pool, verifier);
+    return pool;
+}
+
 static void reload(void)
 {
     char error[ERROR_SIZE];
@@ -77,9 +98,9 @@ static void reload(void)
         return;
     }
     size_t domains = conf->domain_count;
-    struct pool *pool = pool_new(conf, store_redis_new);
+    struct pool *pool = make_pool(conf, error);
     if (!pool) {
-        log_warnx("no memory for a new configuration: the old one stays");
+        log_warnx("%s: the old configuration stays", error);
         return;
     }
     callbacks_use(pool);
@@ -177,9 +198,14 @@ static int serve(struct conf *conf)
         log_warnx("%s", error);
         return EXIT_NO_SERVICE;
     }
-    struct pool *pool = pool_new(conf_ref(conf), store_redis_new);
-    if (!pool || !start_reloader()) {
-        log_warnx("no memory, or no threads");
+    /* Threads inherit the signal mask, so the reloader comes first. */
+    if (!start_reloader()) {
+        log_warnx("no threads");
+        return EXIT_NO_SERVICE;
+    }
+    struct pool *pool = make_pool(conf_ref(conf), error);
+    if (!pool || !callbacks_start_tally()) {
+        log_warnx("%s", pool ? "out of memory" : error);
         pool_unref(pool);
         return EXIT_NO_SERVICE;
     }
@@ -191,6 +217,7 @@ static int serve(struct conf *conf)
     int result = smfi_main();
     notify("STOPPING=1");
     callbacks_drain(DRAIN_SECONDS);
+    callbacks_end_tally();
     log_info("stopped");
     return result == MI_SUCCESS ? EXIT_FINE : EXIT_NO_SERVICE;
 }

@@ -28,6 +28,7 @@ struct pool {
     struct conf *conf;
     struct journal_reader *head;
     pool_open_fn *open;
+    struct verifier *verifier; /* or NULL */
     pthread_mutex_t mutex;
     pthread_cond_t given;
     struct store *idle[POOL_HANDLES_MAX];
@@ -95,6 +96,7 @@ void pool_unref(struct pool *pool)
         return;
     while (pool->idle_count > 0)
         store_free(pool->idle[--pool->idle_count]);
+    verifier_free(pool->verifier);
     journal_reader_free(pool->head);
     conf_unref(pool->conf);
     pthread_cond_destroy(&pool->given);
@@ -106,6 +108,16 @@ void pool_unref(struct pool *pool)
 const struct conf *pool_conf(const struct pool *pool)
 {
     return pool->conf;
+}
+
+void pool_set_verifier(struct pool *pool, struct verifier *verifier)
+{
+    pool->verifier = verifier;
+}
+
+struct verifier *pool_verifier(const struct pool *pool)
+{
+    return pool->verifier;
 }
 
 static struct timespec deadline_after(int ms)

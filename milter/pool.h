@@ -10,6 +10,7 @@
 
 #include "conf.h"
 #include "store.h"
+#include "verify.h"
 
 /* Connections to Redis at most. A lookup takes well under a millisecond, so
  * this serves far more mail than one Postfix passes on. */
@@ -26,6 +27,11 @@ struct pool *pool_ref(struct pool *pool);
 void pool_unref(struct pool *pool); /* NULL is fine */
 
 const struct conf *pool_conf(const struct pool *pool);
+
+/* What verifies for this configuration; the pool takes it over. Before the pool
+ * is in use. NULL: nothing is verified. */
+void pool_set_verifier(struct pool *pool, struct verifier *verifier);
+struct verifier *pool_verifier(const struct pool *pool);
 
 /* A handle for the calling thread alone. Waits for a busy one at most as long
  * as a command may take (command-timeout). NULL: none came free, or no memory. */

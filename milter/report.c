@@ -4,13 +4,16 @@
  *   QUEUEID: verdict=forward to=<a@example.com> home=new from=<s@x.org>
  *       client=[192.0.2.1] helo=mx.x.org auth=joe reason=... new=<...> copy=<...>
  *
- * (one line). verdict and home are what was found; auth, reason, new and copy
- * only where there is something to say. verdict=later with a reason stands for
- * every recipient of a message that is tried later, verdict=hold reason=loop
- * for every one of a message that is held as a loop; verdict=hold without
- * reason for a message on hold, with reason=transport for a recipient that the
- * transport map will hold while the message goes on to the others. Values are
- * escaped by log_value(), so no sender can forge a line or a key.
+ * (one line), and at its end, where mail is verified, spf=... dkim=... dmarc=...
+ * header-from=... and origin=[...], the client of a trusted host in front. A
+ * message for no managed mailbox has one line if it was verified, without to
+ * and home, and verdict=none, quarantine or reject (enforce). verdict and home are what
+ * was found; auth, reason, new and copy only where there is something to say.
+ * verdict=later with a reason stands for every recipient of a message that is tried
+ * later, verdict=hold reason=loop for every one of a message that is held as a loop;
+ * verdict=hold without reason for a message on hold, with reason=transport for a
+ * recipient that the transport map will hold while the message goes on to the others.
+ * Values are escaped by log_value(), so no sender can forge a line or a key.
  *
  * reason=...:
  *   lookup-failed          Redis did not answer, or lost its history
@@ -18,6 +21,7 @@
  *   no-next-hop            verdict forward, but no old/new next hop configured
  *   no-trace-key           Redis has no key for the trace header
  *   not-recorded           the hold could not be recorded, so it was not made
+ *   dmarc                  enforce = quarantine: on hold until a person looks
  *   locked                 hold = defer: the sender keeps it
  *   too-many-recipients, no-memory, no-queue-id, no-token, mta-refused, loop,
  *   transport
@@ -35,6 +39,7 @@
 #include "log.h"
 
 #define VALUE_MAX 1024
+#define ID_MAX    128
 
 /* Up to four characters in the log for each of the address. */
 #define LOGGED_ADDRESS (4 * ADDR_TEXT_MAX + 1)
@@ -44,6 +49,7 @@ struct line {
     char helo[VALUE_MAX];
     char auth[VALUE_MAX];
     char sender[VALUE_MAX];
+    const char *words; /* of the verification; "" or with a space in front */
 };
 
 static const char *line_verdict(const struct plan *plan, const struct route *route)
@@ -52,6 +58,7 @@ static const char *line_verdict(const struct plan *plan, const struct route *rou
     case ENDING_LATER:
         return verdict_name(VERDICT_LATER);
     case ENDING_LOOP:
+    case ENDING_DMARC:
     case ENDING_HOLD:
         return verdict_name(VERDICT_HOLD);
     case ENDING_ACCEPT:
@@ -66,6 +73,8 @@ static const char *line_reason(const struct plan *plan, const struct route *rout
         return plan->reason;
     if (plan->ending == ENDING_LOOP)
         return "loop";
+    if (plan->ending == ENDING_DMARC)
+        return "dmarc";
     if (plan->ending == ENDING_ACCEPT && route->verdict == VERDICT_HOLD)
         return "transport";
     return NULL;
@@ -103,11 +112,11 @@ static void report_recipient(const struct plan *plan, const struct line *line,
         fclose(out);
     }
     route_address(route, address);
-    log_info("%s: verdict=%s to=<%s> home=%s from=<%s> client=[%s] helo=%s%s", queue_id,
+    log_info("%s: verdict=%s to=<%s> home=%s from=<%s> client=[%s] helo=%s%s%s", queue_id,
              line_verdict(plan, route), log_value(address, to, sizeof(to)),
              route->lookup == LOOKUP_FOUND ? home_state_name(route->home.state)
                                            : "unknown",
-             line->sender, line->client, line->helo, end);
+             line->sender, line->client, line->helo, end, line->words);
 }
 
 static void report_sender(const struct plan *plan, const struct session *session,
@@ -136,16 +145,33 @@ static void report_loop(const struct plan *plan, const char *queue_id)
               queue_id, log_value(address, to, sizeof(to)), queue_id);
 }
 
-void report_message(const struct plan *plan, const struct session *session,
-                    const char *queue_id)
+static void begin_line(const struct session *session, const char *words,
+                       const char *queue_id, struct line *line, char id[ID_MAX])
+{
+    log_value(queue_id ? queue_id : "NOQUEUE", id, ID_MAX);
+    log_value(session->client, line->client, sizeof(line->client));
+    log_value(session->helo, line->helo, sizeof(line->helo));
+    log_value(session->auth, line->auth, sizeof(line->auth));
+    log_value(session->sender ? session->sender : "", line->sender, sizeof(line->sender));
+    line->words = words;
+}
+
+void report_verified(const struct session *session, const struct verified *verified,
+                     const char *verdict, const char *queue_id)
 {
     struct line line;
-    char id[128];
-    log_value(queue_id ? queue_id : "NOQUEUE", id, sizeof(id));
-    log_value(session->client, line.client, sizeof(line.client));
-    log_value(session->helo, line.helo, sizeof(line.helo));
-    log_value(session->auth, line.auth, sizeof(line.auth));
-    log_value(session->sender ? session->sender : "", line.sender, sizeof(line.sender));
+    char id[ID_MAX];
+    begin_line(session, verified->words, queue_id, &line, id);
+    log_info("%s: verdict=%s from=<%s> client=[%s] helo=%s%s", id, verdict, line.sender,
+             line.client, line.helo, line.words);
+}
+
+void report_message(const struct plan *plan, const struct session *session,
+                    const char *words, const char *queue_id)
+{
+    struct line line;
+    char id[ID_MAX];
+    begin_line(session, words, queue_id, &line, id);
     for (size_t i = 0; i < session->count; i++)
         report_recipient(plan, &line, session->recipients[i], id);
     report_sender(plan, session, &line, id);

@@ -2,9 +2,12 @@
  * session: collects the envelope and the few headers that a decision needs.
  *
  * Recipients of managed domains are kept whole; of the others only the number,
- * except where a redirect or a copy might add the same address again. Nothing
- * here refuses a message: what cannot be kept (no memory, too many recipients)
- * sets incomplete, and the plan answers "try later".
+ * except where a redirect or a copy might add the same address again. What
+ * bounces to a rewritten sender (srs.h) is for that sender, not for a mailbox of
+ * the srs domain, which may be managed: Postfix puts him in after this, and asks
+ * the transport map about him. Nothing here refuses a message: what cannot be
+ * kept (no memory, too many recipients) sets incomplete, and the plan answers
+ * "try later".
  *
  * Limits are in session.h. Names that only serve log lines (HELO, login) are
  * cut with "..." at the end.
@@ -20,6 +23,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "srs.h"
 #include "trace.h"
 
 struct session *session_new(void)
@@ -223,7 +227,8 @@ void session_rcpt(struct session *session, const char *text, char *const *parame
     const char *trouble;
     if (!session->conf)
         return;
-    if (route_prepare(session->conf, text, strlen(text), &route)) {
+    if (!srs_is_address(session->conf->srs.domain, text) &&
+        route_prepare(session->conf, text, strlen(text), &route)) {
         trouble = keep_recipient(session, &route, text, parameters);
     } else {
         session->unmanaged++;

@@ -28,6 +28,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -198,7 +199,8 @@ static enum taken map_take(struct conn *conn, const char *buf, size_t len,
     if (!socketmap_parse(payload, payload_len, &asked))
         return TAKEN_BAD;
     request->map = asked.map;
-    if (socketmap_wants_lookup(&asked, conn->conns->conf, &request->query.route, reply))
+    if (socketmap_wants_lookup(&asked, conn->conns->conf, time(NULL),
+                               &request->query.route, reply))
         return TAKEN_LOOKUP;
     map_set(request, reply);
     return TAKEN_ANSWER;

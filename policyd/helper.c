@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "helper_wire.h"
 #include "log.h"
 
@@ -384,18 +385,11 @@ static enum step take_packet(struct helper *helper, struct helper_request *reque
     return STEP_FAILED;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Waits for the next packet. 0: the helper is lost (the error is set). */
 static size_t receive(struct helper *helper, struct helper_request *request,
                       int64_t until, char packet[WIRE_ANSWER_MAX])
 {
-    int64_t beat = now_ms() + 1000;
+    int64_t beat = clock_ms() + 1000;
     for (;;) {
         struct pollfd wait = { .fd = helper->fd, .events = POLLIN };
         int ready = poll(&wait, 1, 250);
@@ -407,14 +401,14 @@ static size_t receive(struct helper *helper, struct helper_request *request,
             fail(helper, "the queue helper has died: restart sluice-policyd");
             return 0;
         }
-        bool late = now_ms() > until;
+        bool late = clock_ms() > until;
         if (late || (ready < 0 && errno != EINTR)) {
             lose(helper);
             fail(helper, "the queue helper does not answer: restart sluice-policyd");
             return 0;
         }
-        if (request->idle && now_ms() >= beat) {
-            beat = now_ms() + 1000;
+        if (request->idle && clock_ms() >= beat) {
+            beat = clock_ms() + 1000;
             if (!request->idle(request->idle_context)) {
                 lose(helper);
                 fail(helper, "given up: policyd ends");
@@ -428,8 +422,8 @@ static bool read_answer(struct helper *helper, struct helper_request *request)
 {
     char packet[WIRE_ANSWER_MAX];
     int seconds = helper_command_seconds(request->command, request->count);
-    int64_t until = now_ms() + ((int64_t)seconds + WAIT_MORE_S) * 1000;
-    int64_t beat = now_ms() + 1000;
+    int64_t until = clock_ms() + ((int64_t)seconds + WAIT_MORE_S) * 1000;
+    int64_t beat = clock_ms() + 1000;
     for (;;) {
         size_t len = receive(helper, request, until, packet);
         if (len == 0)
@@ -438,8 +432,8 @@ static bool read_answer(struct helper *helper, struct helper_request *request)
         if (step != STEP_MORE)
             return step == STEP_DONE;
         /* A long listing keeps packets coming: the caller still gets its turn. */
-        if (request->idle && now_ms() >= beat) {
-            beat = now_ms() + 1000;
+        if (request->idle && clock_ms() >= beat) {
+            beat = clock_ms() + 1000;
             (void)request->idle(request->idle_context);
         }
     }

@@ -34,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "helper_wire.h"
 #include "queue.h"
 
@@ -56,13 +57,6 @@ struct request {
     struct wire_request head;
     const char *items[HELPER_ITEMS_MAX];
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- answers --------------------------------------------------------------- */
 
@@ -215,7 +209,7 @@ static bool relay_all(struct child *child, struct running *run)
         struct pollfd wait[3] = { { .fd = run->out, .events = POLLIN },
                                   { .fd = run->err, .events = POLLIN },
                                   { .fd = child->socket, .events = POLLRDHUP } };
-        int64_t left = run->until - now_ms();
+        int64_t left = run->until - clock_ms();
         if (left <= 0)
             return false;
         int ready = poll(wait, 3, (int)(left < 1000 ? left : 1000));
@@ -237,7 +231,7 @@ static bool relay_all(struct child *child, struct running *run)
 static int reap(struct running *run, bool in_time)
 {
     int status = 0;
-    while (in_time && now_ms() < run->until) {
+    while (in_time && clock_ms() < run->until) {
         pid_t got = waitpid(run->pid, &status, WNOHANG);
         if (got == run->pid)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -261,7 +255,7 @@ static int run_command(struct child *child, const struct request *request,
     struct helper_argv line;
     if (!helper_command_line(command, child->commands, child->config, last, &line))
         return -2;
-    run.until = now_ms() + (int64_t)helper_command_seconds(command, 0) * 1000;
+    run.until = clock_ms() + (int64_t)helper_command_seconds(command, 0) * 1000;
     int in = with_input ? input_file(request) : open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (in < 0)
         return -2;

@@ -33,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "fence.h"
 #include "journal.h"
 #include "keeper_base.h"
@@ -80,7 +81,7 @@ struct keeper {
 /* Notes why nothing goes on; logged when it is new, and once a minute. */
 static void complain(struct keeper *keeper, bool alarm, const char *text)
 {
-    int64_t now = keeper_now_ms();
+    int64_t now = clock_ms();
     if (strncmp(keeper->complaint, text, sizeof(keeper->complaint) - 1) == 0 &&
         now - keeper->complained_ms < COMPLAIN_MS)
         return;
@@ -155,7 +156,7 @@ static bool news(const struct keeper *keeper)
 
 static void beat(struct keeper *keeper)
 {
-    int64_t now = keeper_now_ms();
+    int64_t now = clock_ms();
     if (!keeper->host_known)
         return;
     fill_host(keeper);
@@ -214,7 +215,7 @@ static void take_base_event(void *context, const struct event *event)
         fence_free(keeper->fence); /* to be built from the journal */
         keeper->fence = NULL;
     }
-    release_event(keeper->release, event, keeper_now_ms());
+    release_event(keeper->release, event, clock_ms());
 }
 
 static bool take_base(struct keeper *keeper)
@@ -285,7 +286,7 @@ static bool take_event(void *context, const struct event *event)
         fence_free(keeper->fence);
         keeper->fence = NULL;
     }
-    release_event(keeper->release, event, keeper_now_ms());
+    release_event(keeper->release, event, clock_ms());
     return true;
 }
 
@@ -360,7 +361,7 @@ static void take_reload(struct keeper *keeper)
 
 static void sweep(struct keeper *keeper)
 {
-    if (!release_due(keeper->release, keeper_now_ms()))
+    if (!release_due(keeper->release, clock_ms()))
         return;
     if (!keeper_settings(&keeper->ports, SETTINGS_MS)) {
         complain(keeper, false, queue_error(&keeper->queue));
@@ -373,9 +374,9 @@ static void sweep(struct keeper *keeper)
         .settings = &keeper->ports.settings,
         .epoch = journal_position(keeper->journal).epoch,
         .now = (int64_t)time(NULL),
-        .now_ms = keeper_now_ms(),
+        .now_ms = clock_ms(),
     };
-    release_step(keeper->release, &env, keeper_now_ms);
+    release_step(keeper->release, &env, clock_ms);
 }
 
 /* false: something is missing; the loop waits a little. */
@@ -392,9 +393,9 @@ static bool turn(struct keeper *keeper)
     beat(keeper);
     sweep(keeper);
     beat(keeper);
-    if (keeper_now_ms() >= keeper->trim_ms) {
+    if (clock_ms() >= keeper->trim_ms) {
         store_trim(keeper->store);
-        keeper->trim_ms = keeper_now_ms() + TRIM_MS;
+        keeper->trim_ms = clock_ms() + TRIM_MS;
     }
     return true;
 }

@@ -23,8 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "route.h"
 
 #define SAMPLE         20
@@ -48,24 +48,17 @@ void keeper_ports_free(struct keeper_ports *ports)
     free(ports->routes);
 }
 
-int64_t keeper_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 bool keeper_settings(struct keeper_ports *ports, int64_t max_age_ms)
 {
     struct queue_settings fresh;
-    if (ports->settings_known && keeper_now_ms() - ports->settings_ms < max_age_ms)
+    if (ports->settings_known && clock_ms() - ports->settings_ms < max_age_ms)
         return true;
     if (!ports->queue->ops->settings(ports->queue, &fresh))
         return false;
     queue_settings_free(&ports->settings);
     ports->settings = fresh;
     ports->settings_known = true;
-    ports->settings_ms = keeper_now_ms();
+    ports->settings_ms = clock_ms();
     return true;
 }
 
@@ -97,7 +90,7 @@ static bool look_up(struct keeper_ports *ports, size_t n)
 static int64_t port_now(void *context)
 {
     (void)context;
-    return keeper_now_ms();
+    return clock_ms();
 }
 
 static uint64_t port_started(void *context)

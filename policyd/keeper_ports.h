@@ -40,6 +40,5 @@ struct fence_ports keeper_fence_ports(struct keeper_ports *ports);
  * could not be read and there are none, see queue_error(). */
 bool keeper_settings(struct keeper_ports *ports, int64_t max_age_ms);
 
-int64_t keeper_now_ms(void); /* monotonic */
 
 #endif

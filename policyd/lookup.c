@@ -31,12 +31,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <event2/event.h>
 #include <hiredis/async.h>
 #include <hiredis/adapters/libevent.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define IN_FLIGHT_MAX   20000
@@ -98,13 +98,6 @@ struct lookups {
 
 static void open_circuit(struct lookups *l, const char *reason);
 static void begin_probe(struct lookups *l);
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static void set_timer(struct lookups *l, int64_t ms)
 {
@@ -220,7 +213,7 @@ bool lookup_start(struct lookups *l, struct query *query)
 /* what ends with the way out. */
 static void complain_about_history(struct lookups *l, const char *what)
 {
-    int64_t now = now_ms();
+    int64_t now = clock_ms();
     bool alarm = !l->last_alarm || now - l->last_alarm >= ALARM_EVERY;
     if (!alarm && now - l->last_complaint < COMPLAINT_EVERY)
         return;
@@ -321,7 +314,7 @@ static void watch_oldest(struct lookups *l)
 {
     const struct batch *oldest = STAILQ_FIRST(&l->sent);
     if (oldest && !event_pending(l->timer, EV_TIMEOUT, NULL))
-        set_timer(l, oldest->sent + l->conf->lookup_timeout - now_ms());
+        set_timer(l, oldest->sent + l->conf->lookup_timeout - clock_ms());
 }
 
 static void on_home(redisAsyncContext *redis, void *raw, void *unused)
@@ -411,7 +404,7 @@ static void on_flush(evutil_socket_t fd, short what, void *context)
         fail_batch(l, batch);
         return;
     }
-    batch->sent = now_ms();
+    batch->sent = clock_ms();
     STAILQ_INSERT_TAIL(&l->sent, batch, next);
     bool sent = send_chain(l, &batch->head, on_chain);
     struct query *query;
@@ -644,7 +637,7 @@ static void begin_probe(struct lookups *l)
 static bool is_late(const struct lookups *l)
 {
     const struct batch *oldest = STAILQ_FIRST(&l->sent);
-    return oldest && now_ms() - oldest->sent >= l->conf->lookup_timeout;
+    return oldest && clock_ms() - oldest->sent >= l->conf->lookup_timeout;
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *context)

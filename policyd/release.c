@@ -5,7 +5,7 @@
  * The decision (release_decide(), a table in if-form) for each message:
  *
  *   hold, no record      somebody else's: nothing, ever
- *   hold, loop record    nothing: released by a person
+ *   hold, loop or DMARC  nothing: released by a person
  *   hold, lock record    any recipient not locked: release. The transport map
  *                        goes on holding the others
  *   deferred             all recipients locked: on hold again (it must not
@@ -459,7 +459,7 @@ static bool take_entry(void *context, const struct queue_entry *entry)
     message->record = record;
     if (record)
         message->facts.record =
-            record->held.kind == HELD_LOOP ? RECORD_LOOP : RECORD_LOCK;
+            record->held.kind == HELD_LOCK ? RECORD_LOCK : RECORD_LOOP;
     message->sender = strdup(entry->sender);
     for (size_t i = 0; i < entry->count; i++) {
         const struct queue_recipient *recipient = &entry->recipients[i];
@@ -700,7 +700,7 @@ static void look_for_missing(struct sweep *sweep)
 {
     for (size_t i = 0; i < sweep->record_count; i++) {
         struct record *record = sweep->records[i];
-        if (record->seen || record->held.kind == HELD_LOOP ||
+        if (record->seen || record->held.kind != HELD_LOCK ||
             sweep->env->now - record->held.since > RELEASE_FRESH_S ||
             was_moved(&sweep->release->moved, record->held.queue_id))
             continue;

@@ -25,7 +25,11 @@
 
 /* ---- the decision, pure -------------------------------------------------- */
 
-enum release_record { RECORD_NONE, RECORD_LOCK, RECORD_LOOP };
+enum release_record {
+    RECORD_NONE,
+    RECORD_LOCK,
+    RECORD_LOOP, /* a loop's or DMARC's: only a person releases it */
+};
 
 struct release_facts {
     enum queue_name queue;

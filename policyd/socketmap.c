@@ -1,5 +1,5 @@
 /*
- * socketmap: the tables "transport" and "virtual".
+ * socketmap: the tables "transport", "virtual" and "srs".
  *
  * transport is the delivery gate (transport_maps): every recipient comes
  * through it after alias expansion, so a doubt here is TEMP. virtual is for
@@ -24,6 +24,11 @@
  * that are not managed cost no lookup. Postfix refuses an empty OK, and asks
  * for no partial keys: extensions are handled by route.h.
  *
+ * srs is for recipient_canonical_maps: what bounces to a rewritten sender
+ * (lib/srs.h) goes back to the sender himself. No Redis is asked. Anything else,
+ * and an address that is forged or too old, is not found: then Postfix finds no
+ * such user in the srs domain, and refuses it.
+ *
  * Another MTA's table is one more line in maps[].
  */
 #include "socketmap.h"
@@ -31,8 +36,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "srs.h"
+
 struct socketmap_map {
     const char *name;
+    /* The whole reply, without a lookup; NULL: a home is looked up. */
+    void (*at_once)(const struct conf *conf, const char *key, int64_t now,
+                    char reply[SOCKETMAP_REPLY_MAX]);
     /* The reply for a key that no managed mailbox has; NULL: not found. */
     const char *(*unmanaged)(const struct conf *conf, const struct route *route);
     void (*answer)(const struct route *route, char reply[SOCKETMAP_REPLY_MAX]);
@@ -92,11 +102,30 @@ static void virtual_answer(const struct route *route, char reply[SOCKETMAP_REPLY
     }
 }
 
+/* ---- srs --------------------------------------------------------------- */
+
+static void srs_answer(const struct conf *conf, const char *key, int64_t now,
+                       char reply[SOCKETMAP_REPLY_MAX])
+{
+    char original[ADDR_TEXT_MAX + 1];
+    const struct srs_keys keys = { conf->srs.domain,
+                                   (const char *const *)conf->srs.secrets };
+    enum srs_status status =
+        keys.domain ? srs_reverse(&keys, key, now, original) : SRS_NOT_NEEDED;
+    if (status == SRS_DONE)
+        say(reply, "OK ", original);
+    else if (status == SRS_FAILED)
+        say(reply, "TEMP no memory", "");
+    else
+        say(reply, not_found, "");
+}
+
 /* ---- the tables -------------------------------------------------------- */
 
 static const struct socketmap_map maps[] = {
-    { "transport", transport_unmanaged, transport_answer },
-    { "virtual", NULL, virtual_answer },
+    { .name = "transport", .unmanaged = transport_unmanaged, .answer = transport_answer },
+    { .name = "virtual", .answer = virtual_answer },
+    { .name = "srs", .at_once = srs_answer },
 };
 
 static const struct socketmap_map *find_map(const char *name, size_t len)
@@ -119,17 +148,36 @@ bool socketmap_parse(const char *payload, size_t len, struct socketmap_request *
     return true;
 }
 
+/* A key as a string. What is longer than any address, or has a NUL, is found in
+ * no table of addresses. */
+static bool take_key(const struct socketmap_request *request, char key[ADDR_TEXT_MAX + 1])
+{
+    if (request->key_len > ADDR_TEXT_MAX || memchr(request->key, '\0', request->key_len))
+        return false;
+    memcpy(key, request->key, request->key_len);
+    key[request->key_len] = '\0';
+    return true;
+}
+
 bool socketmap_wants_lookup(const struct socketmap_request *request,
-                            const struct conf *conf, struct route *route,
+                            const struct conf *conf, int64_t now, struct route *route,
                             char reply[SOCKETMAP_REPLY_MAX])
 {
     const struct socketmap_map *map = request->map;
+    char key[ADDR_TEXT_MAX + 1];
     if (!map) {
-        say(reply, "PERM no such map: there are transport and virtual", "");
+        say(reply, "PERM no such map: there are transport, virtual and srs", "");
         return false;
     }
     if (!memchr(request->key, '@', request->key_len)) {
         say(reply, not_found, "");
+        return false;
+    }
+    if (map->at_once) {
+        if (take_key(request, key))
+            map->at_once(conf, key, now, reply);
+        else
+            say(reply, not_found, "");
         return false;
     }
     if (route_prepare(conf, request->key, request->key_len, route))

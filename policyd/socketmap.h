@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "conf.h"
 #include "route.h"
@@ -30,9 +31,9 @@ struct socketmap_request {
 bool socketmap_parse(const char *payload, size_t len, struct socketmap_request *out);
 
 /* true: route is prepared, and a lookup decides (then socketmap_answer()).
- * false: reply is the answer already, without a lookup. */
+ * false: reply is the answer already, without a lookup. now: seconds since 1970. */
 bool socketmap_wants_lookup(const struct socketmap_request *request,
-                            const struct conf *conf, struct route *route,
+                            const struct conf *conf, int64_t now, struct route *route,
                             char reply[SOCKETMAP_REPLY_MAX]);
 
 /* The reply to a finished route. */

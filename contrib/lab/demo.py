@@ -7,7 +7,8 @@ with stale DNS go on using the old server, and then every mailbox is read over
 IMAP on the new server and compared, message by message (ledger.py).
 
 Prints one table. Exit: 0 when nothing was lost, duplicated, bounced, or
-delivered into a locked mailbox, 1 otherwise.
+delivered into a locked mailbox, and all mail from outside was verified (SPF,
+DKIM, DMARC) on each server that it went through; 1 otherwise.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import time
 
 from lab import DOMAIN, Lab, stop_kept
-from ledger import LogFacts, percentile, reconcile
+from ledger import LogFacts, check_verification, percentile, reconcile
 from parts.mailbox import read_maildir
 from parts.process import CommandFailed, Timeout, wait_until
 from traffic import SENDERS, Traffic
@@ -37,7 +38,7 @@ def main():
     if options.stop:
         stop_kept(options.stop)
         return 0
-    with Lab(bindir=options.bindir) as lab:
+    with Lab(bindir=options.bindir, auth=True) as lab:
         say(f"private directory {lab.directory}")
         try:
             clean = run_demo(lab, options)
@@ -185,8 +186,9 @@ def drain(lab):
 
 def take_account(lab, mailboxes, seeded, traffic):
     say("reading every mailbox on the new server over IMAP")
+    read = lab.read_new(mailboxes)
     found = {box: [message.id for message in messages]
-             for box, messages in lab.read_new(mailboxes).items()}
+             for box, messages in read.items()}
     old_stored = {
         box: [(message.id, message.delivered)
               for message in read_maildir(lab.old.dovecot.maildir(box))
@@ -194,8 +196,10 @@ def take_account(lab, mailboxes, seeded, traffic):
         for box in mailboxes}
     logs = {side.name: LogFacts(side.postfix.log())
             for side in (lab.old, lab.new)}
-    return reconcile(traffic.sent, seeded, found, old_stored,
-                     sync_began(lab, mailboxes), logs, notices(lab))
+    account = reconcile(traffic.sent, seeded, found, old_stored,
+                        sync_began(lab, mailboxes), logs, notices(lab))
+    check_verification(account, read, traffic.sent)
+    return account
 
 
 def sync_began(lab, mailboxes):
@@ -254,6 +258,8 @@ def figures(lab, options, account, summary, seconds):
         "duplicated": len(account.duplicated),
         "bounced": len(account.bounced),
         "into_locked": len(account.into_locked),
+        "verified": len(account.verified),
+        "unverified": len(account.unverified),
         "hold_median_s": median,
         "hold_p99_s": p99,
         "seconds": round(seconds, 1),
@@ -270,6 +276,8 @@ LABELS = {
     "duplicated": "duplicated",
     "bounced": "bounced",
     "into_locked": "delivered into a locked mailbox",
+    "verified": "from outside, verified on every server it passed",
+    "unverified": "from outside, and not so",
     "hold_median_s": "mail of a mailbox waited, median (s)",
     "hold_p99_s": "mail of a mailbox waited, p99 (s)",
     "seconds": "the whole demo took (s)",
@@ -284,13 +292,15 @@ def show(result, account):
     ways = ", ".join(f"{path} {count}"
                      for path, count in account.paths.most_common())
     print(f"\nby way: {ways}")
-    for key in ("lost", "duplicated", "bounced", "into_locked"):
+    for key in ("lost", "duplicated", "bounced", "into_locked",
+                "unverified"):
         messages = getattr(account, key)
         for message in messages[:SHOWN]:
             print(f"{LABELS[key]}: {message}")
         if len(messages) > SHOWN:
             print(f"{LABELS[key]}: and {len(messages) - SHOWN} more")
-    print("\nresult: " + ("nothing lost, doubled, bounced or misdelivered"
+    print("\nresult: " + ("nothing lost, doubled, bounced or misdelivered; "
+                          "what came from outside verified"
                           if account.clean else "NOT CLEAN"), flush=True)
 
 

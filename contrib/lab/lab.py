@@ -14,6 +14,10 @@ Contract
 
   lab.redis                              parts.redis.Redis
   lab.old, lab.new                       Side: .postfix .dovecot .sluice
+  Lab(auth=True)                         both sides verify SPF, DKIM and DMARC:
+      lab.dns (parts.dns.Dns) holds example.com and senders.test, lab.keys the
+      DKIM key of each (parts.dkim.DkimKey); mail of either is to come from
+      OUTSIDE (Postfix.smtp(client=OUTSIDE)) to pass
   lab.start(sluice=True)                 starts what is not running
   lab.stop()                             ends all of it; also done when the
       program exits or gets SIGINT, SIGTERM or SIGHUP
@@ -34,6 +38,8 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
+from parts.dkim import DkimKey
+from parts.dns import Dns, txt
 from parts.dovecot import PASSWORD, Dovecot
 from parts.mailbox import read_imap
 from parts.postfix import Postfix
@@ -45,6 +51,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 SYNC_MBSYNC = os.path.join(HERE, "sync-mbsync")
 DOMAIN = "example.com"
+SENDER_DOMAIN = "senders.test"
+OUTSIDE = "192.0.2.25"     # a host that may send for both domains
+
+# Floaters come from the other side of the lab, so it is trusted, and nobody
+# else.
+AUTH = """\
+  authserv-id = "{hostname}"
+  trusted = {{"127.0.0.1/32"}}
+  servers = {{"{server}"}}"""
 
 _open_labs = []
 
@@ -83,7 +98,8 @@ class Side:
 
 
 class Lab:
-    def __init__(self, bindir=None, directory=None, keep=False, chroot=True):
+    def __init__(self, bindir=None, directory=None, keep=False, chroot=True,
+                 auth=False):
         if os.geteuid() != 0:
             raise PermissionError("the lab needs root: it runs Postfix")
         self.keep = keep
@@ -97,6 +113,10 @@ class Lab:
         os.chmod(self.redis.directory, 0o755)
         self.old = self._side("old", chroot)
         self.new = self._side("new", chroot)
+        self.dns = None
+        self.keys = {}
+        if auth:
+            self._prepare_auth()
         self._mailboxes = []
         self._wired = False
         self._detached = False
@@ -132,6 +152,24 @@ class Lab:
                        f"PASSWORD={PASSWORD}\n"
                        f"STATE={self._folder('sync')}\n")
 
+    def _prepare_auth(self):
+        """The domains' records, and both sides told to verify."""
+        self.dns = Dns(self._folder("dns"), self._ports.take())
+        self.dns.zone(".", [])
+        self.dns.zone("client.test", ["@ TXT " + txt(
+            "v=spf1 ip4:192.0.2.0/24 -all")])  # the name in HELO
+        keys = self._folder("keys")
+        for domain, spf, dmarc in ((DOMAIN, "~all", "p=none"),
+                                   (SENDER_DOMAIN, "-all", "p=reject")):
+            self.keys[domain] = key = DkimKey(keys, domain)
+            self.dns.zone(domain, [
+                "@ TXT " + txt(f"v=spf1 ip4:192.0.2.0/24 {spf}"),
+                "_dmarc TXT " + txt(f"v=DMARC1; {dmarc}"),
+                f"{key.selector}._domainkey TXT {txt(key.record)}"])
+        for side in (self.old, self.new):
+            side.sluice.auth = AUTH.format(hostname=side.sluice.hostname,
+                                           server=self.dns.server)
+
     @property
     def sync_config(self):
         """What contrib/lab/sync-mbsync reads; its traces are in sync/."""
@@ -153,6 +191,8 @@ class Lab:
         """Starts Redis and both sides; with sluice also its daemons."""
         if sluice and not self._wired:
             self.wire_sluice()
+        if self.dns and not self.dns.running:
+            self.dns.start()
         if not self.redis.running:
             self.redis.start()
         with ThreadPoolExecutor(2) as pool:
@@ -189,7 +229,7 @@ class Lab:
         if self in _open_labs:
             _open_labs.remove(self)
         errors = []
-        for part in self.old.parts() + self.new.parts() + [self.redis]:
+        for part in self._parts():
             try:
                 part.stop()
             except (Timeout, OSError) as error:
@@ -207,10 +247,15 @@ class Lab:
             _open_labs.remove(self)
 
     def _write_pids(self):
-        parts = self.old.parts() + self.new.parts() + [self.redis]
         with open(os.path.join(self.directory, "pids.json"), "w",
                   encoding="utf-8") as file:
-            json.dump([part.pid for part in parts if part.running], file)
+            json.dump([part.pid for part in self._parts() if part.running],
+                      file)
+
+    def _parts(self):
+        """In the order in which they end."""
+        return self.old.parts() + self.new.parts() + [self.redis] + (
+            [self.dns] if self.dns else [])
 
     # mail
 

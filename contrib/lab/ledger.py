@@ -10,6 +10,9 @@ Contract
   bounced      refused for good, or returned to its sender, by either server
   into_locked  stored in the old mailbox after the copying of that mailbox
                had begun (as the sync command noted it), so after its lock
+  unverified   from outside, and without exactly one Authentication-Results of
+               each server that it passed, with DKIM and DMARC passed, and
+               SPF at the first
 """
 
 import re
@@ -26,12 +29,14 @@ class Account:
         self.duplicated = []
         self.bounced = []
         self.into_locked = []
+        self.verified = []
+        self.unverified = []
         self.paths = {}
 
     @property
     def clean(self):
         return not (self.lost or self.duplicated or self.bounced
-                    or self.into_locked)
+                    or self.into_locked or self.unverified)
 
 
 class LogFacts:
@@ -95,6 +100,44 @@ def reconcile(sent, seeded, found, old_stored, copy_began, logs, notices):
     held = logs["old"].held | logs["new"].held
     account.held_released = sorted(held & set(account.delivered))
     return account
+
+
+def check_verification(account, found, sent):
+    """found: {mailbox: [Message]} on the new server; fills in `verified` (ids)
+    and `unverified` of what came from outside."""
+    outside = {message.id for message in sent if message.outside}
+    wrong = {}
+    seen = set()
+    for box, messages in found.items():
+        for message in messages:
+            if message.id in outside:
+                seen.add(message.id)
+                fault = verification_fault(message.headers)
+                if fault:
+                    wrong[message.id] = f"{message.id} in {box}: {fault}"
+    account.verified = sorted(seen - set(wrong))
+    account.unverified = sorted(wrong.values())
+
+
+def verification_fault(headers):
+    """What is wrong with the Authentication-Results of one message, or ""."""
+    passed = [found.group(1) for line in headers.get_all("Received", [])
+              if (found := re.search(r"\bby (\S+\.lab\.test)\b", line))]
+    first = passed[-1] if passed else None
+    results = {}
+    for line in headers.get_all("Authentication-Results", []):
+        host, _, text = line.partition(";")
+        results.setdefault(host.strip(), []).append(text)
+    if not passed or {host: len(texts) for host, texts in results.items()} \
+            != dict.fromkeys(passed, 1):
+        return f"passed {passed}, has results {results}"
+    for host, (text,) in results.items():
+        methods = ("spf", "dkim", "dmarc") if host == first else \
+            ("dkim", "dmarc")
+        for method in methods:
+            if not re.search(rf"\b{method}=pass\b", text):
+                return f"{host} says {text!r}"
+    return ""
 
 
 def percentile(values, share):

@@ -7,13 +7,16 @@ Contract
            <id@lab.test>), the way it took, the mailboxes it must end in, and
            the server's answer. Only accepted messages create a duty; a
            recipient that the server refused is not among `mailboxes`.
+  What comes over SMTP comes from outside (XCLIENT), with a DKIM signature.
 """
 
 import random
 import threading
 import time
 
-SENDERS = [f"sender{number}@senders.test" for number in range(1, 6)]
+from lab import OUTSIDE, SENDER_DOMAIN
+
+SENDERS = [f"sender{number}@{SENDER_DOMAIN}" for number in range(1, 6)]
 ALIAS_MEMBERS = 2
 FORWARDING_USERS = ("games", "news", "man")
 
@@ -40,6 +43,11 @@ class Sent:
     @property
     def accepted(self):
         return self.reply.accepted and bool(self.mailboxes)
+
+    @property
+    def outside(self):
+        """It came over SMTP, so it was verified."""
+        return not isinstance(self.reply, LocalReply)
 
     @property
     def rejected_for_good(self):
@@ -135,7 +143,7 @@ class Traffic:
         id = f"live-{number}"
         recipients, mailboxes, submit = way()
         message = MESSAGE.format(
-            sender=sender or "MAILER-DAEMON", to=", ".join(recipients),
+            sender=sender or f"MAILER-DAEMON@{SENDER_DOMAIN}", to=", ".join(recipients),
             path=path, id=id,
             date=time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime()))
         reply = submit(sender, recipients, message)
@@ -149,12 +157,16 @@ class Traffic:
     # the ways: (recipients, mailboxes, how to submit)
 
     def _smtp(self, sender, recipients, message):
-        return self._lab.old.postfix.smtp(
-            sender, recipients, message.replace("\n", "\r\n"))
+        return self._submit(self._lab.old, sender, recipients, message)
 
     def _smtp_new(self, sender, recipients, message):
-        return self._lab.new.postfix.smtp(
-            sender, recipients, message.replace("\n", "\r\n"))
+        return self._submit(self._lab.new, sender, recipients, message)
+
+    def _submit(self, side, sender, recipients, message):
+        signed = self._lab.keys[SENDER_DOMAIN].sign(message)
+        return side.postfix.smtp(sender, recipients,
+                                 signed.replace(b"\n", b"\r\n"),
+                                 client=OUTSIDE)
 
     def _local(self, sender, recipients, message):
         return LocalReply(self._lab.old.postfix.sendmail(

@@ -5,6 +5,9 @@
                     many on the same Redis; and the 99th percentile
     milter          messages/s of Postfix with sluice-milter, over the same
                     Postfix with a libmilter filter that does nothing
+    auth            messages/s of sluice-milter verifying SPF, DKIM and DMARC, over
+                    opendkim and opendmarc in turn and over rspamd, straight and
+                    through Postfix; time added by slow DNS; memory
     million         1,000,000 mailboxes: import and lock (without its fence)
                     over redis-cli --pipe loading the same records; memory of
                     Redis; sluice status
@@ -29,6 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [HERE, os.path.join(SOURCE, "contrib", "lab")]
 
+import bench_auth  # noqa: E402
 import bench_cutover  # noqa: E402
 import bench_milter  # noqa: E402
 import bench_million  # noqa: E402
@@ -38,7 +42,8 @@ from parts.process import CommandFailed, Timeout  # noqa: E402
 
 # Each has NAMES, the names of its figures, and measure(bindir, rounds, wanted)
 # that returns those that are wanted.
-BENCHES = (bench_policyd, bench_milter, bench_million, bench_cutover)
+BENCHES = (bench_policyd, bench_milter, bench_auth, bench_million,
+           bench_cutover)
 
 
 def main():

@@ -9,6 +9,7 @@ Contract
   timed(argv)       seconds that a command took; CommandFailed when it failed
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from parts.process import CommandFailed, Ports, run
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 PORTS = Ports()  # besides those of a lab
 AT_LEAST, AT_MOST = "at least", "at most"
 

@@ -83,7 +83,8 @@ def plain_lab(mailboxes=(), start=True, **options):
 def sluice_lab(mailboxes=(), prepare=None, **options):
     """Everything, with `sluice init` and `sluice import` done.
 
-    prepare(lab) is called before anything starts, to change configuration.
+    prepare(lab) is called before anything starts, to change configuration;
+    auth=True has both sides verify SPF, DKIM and DMARC (see lab.py).
     """
     with _kept_on_failure(Lab(**options)) as lab:
         lab.add_mailboxes(list(mailboxes))

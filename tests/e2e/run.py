@@ -1,5 +1,6 @@
 """Runs the unit tests (make check), the builds that must be clean (both
-compilers, sanitizers) and the end-to-end tests, and counts them.
+compilers, sanitizers), the fuzz targets for a short time and the end-to-end
+tests, and counts them.
 
 Contract
   SLUICE_BINDIR names the build directory. Each CUnit test and each test_*
@@ -26,6 +27,7 @@ SOURCE = os.path.dirname(os.path.dirname(HERE))
 HARNESS = os.path.join(HERE, "harness.py")
 TEST_LIMIT_S = 420
 CHECK_LIMIT_S = 600
+FUZZ_LIMIT_S = 300
 SHOWN_LINES = 60
 ERROR_LINES = 12
 SKIPPED = 77
@@ -131,6 +133,33 @@ def run_builds(bindir, tally, pattern):
         code, output = run_limited(argv, CHECK_LIMIT_S)
         tally.add("FAIL" if code else "ok", name, time.monotonic() - began, "",
                   output if code else "")
+
+
+# fuzz targets
+
+def run_fuzz(tally, pattern):
+    """Each target as one test, by the lines of tests/fuzz/run."""
+    script = os.path.join(SOURCE, "tests", "fuzz", "run")
+    _, known = run_limited([script, "-l"], FUZZ_LIMIT_S)
+    names = [name for name in known.split() if pattern.search(f"fuzz/{name}")]
+    if not names:
+        return
+    code, output = run_limited([script, *names], FUZZ_LIMIT_S)
+    if code == SKIPPED:
+        for name in names:
+            tally.add("skip", f"fuzz/{name}",
+                      reason=output.strip().removeprefix("skipped: "))
+        return
+    for name in names:
+        report = re.search(rf"^{name} +(.*)\n((?:     \|.*\n)*)", output,
+                           re.MULTILINE)
+        if report and report[1].endswith(" ok"):
+            figures = " ".join(report[1].split()[:-1])
+            tally.add("ok", f"fuzz/{name}", reason=figures)
+        else:
+            tally.add("FAIL", f"fuzz/{name}",
+                      reason=report[1] if report else "no result",
+                      log=report[2] if report else output)
 
 
 # end-to-end tests
@@ -243,6 +272,7 @@ def main():
     if not options.e2e:
         run_unit(bindir, tally, pattern)
         run_builds(bindir, tally, pattern)
+        run_fuzz(tally, pattern)
     if not options.unit:
         run_e2e(bindir, tally, pattern, options.j)
     return tally.finish()

@@ -5,6 +5,7 @@ import os
 import re
 
 from harness import SOURCE, expect, expect_true, sluice_lab, wait_until
+from srs_case import srs_section
 
 from parts.process import run  # isort: skip
 
@@ -128,6 +129,52 @@ def test_finds_what_is_wrong_in_main_cf():
         for values, *finding in MAIN_CF:
             postfix.postconf(**{
                 name: value.format(sockets=sluice.sockets)
+                for name, value in values.items()})
+            expect_finding(values, sluice, *finding)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(good)
+
+
+SRS_WIRED = {
+    "recipient_canonical_maps": "socketmap:unix:sluice/map.sock:srs",
+    "recipient_canonical_classes": "envelope_recipient",
+    "virtual_alias_domains": "inline:{{other.example=x}}, srs.example.com",
+}
+SRS_MAIN_CF = [
+    ({"recipient_canonical_maps": "inline:{{a=b}}"},
+     "recipient_canonical_maps", "fail", "not asked",
+     "main.cf: recipient_canonical_maps = "
+     "socketmap:unix:sluice/map.sock:srs, inline:{{a=b}}"),
+    ({"recipient_canonical_maps": "socketmap:unix:/{sockets}/map.sock:srs"},
+     "recipient_canonical_maps", "fail", "chroot", None),
+    ({"recipient_canonical_classes": "header_recipient"},
+     "recipient_canonical_classes", "fail", "not sent on",
+     "main.cf: recipient_canonical_classes = envelope_recipient"),
+    ({"recipient_canonical_classes": "envelope_recipient, header_recipient"},
+     "recipient_canonical_classes", "warn", "signatures", None),
+    ({"virtual_alias_domains": "other.example"}, "srs domain", "fail",
+     "srs.example.com is no domain of this host",
+     "main.cf: virtual_alias_domains = other.example, srs.example.com"),
+    ({"virtual_alias_domains": "inline:{{srs.example.com=x}}"}, "srs domain",
+     "ok", "virtual_alias_domains", None),
+    ({"virtual_alias_domains": "", "relay_domains": "SRS.example.com"},
+     "srs domain", "ok", "relay_domains", None),
+]
+
+
+def test_finds_what_is_wrong_with_rewritten_senders():
+    with sluice_lab([BOX]) as lab:
+        postfix, sluice = lab.old.postfix, lab.old.sluice
+        sluice.extra = srs_section(sluice, "srs.example.com")
+        sluice.write_config()
+        postfix.postconf(**SRS_WIRED)
+        expect("as wired", bad(checks(sluice)[1]), [])
+        path = os.path.join(postfix.config, "main.cf")
+        with open(path, encoding="utf-8") as file:
+            good = file.read()
+        for values, *finding in SRS_MAIN_CF:
+            postfix.postconf(**{
+                name: value.replace("{sockets}", sluice.sockets)
                 for name, value in values.items()})
             expect_finding(values, sluice, *finding)
             with open(path, "w", encoding="utf-8") as file:

@@ -32,7 +32,7 @@ TABLE = [
     ("virtual", "damaged@example.com", "NOTFOUND "),
     ("virtual", "x@other.example", "NOTFOUND "),
     ("aliases", "here@example.com",
-     "PERM no such map: there are transport and virtual"),
+     "PERM no such map: there are transport, virtual and srs"),
 ]
 
 

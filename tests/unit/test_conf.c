@@ -67,6 +67,44 @@ static void check_list(const char *what, char *const *list, const char *want)
     CHECK_STR(what, got, want);
 }
 
+/* The auth section in one line. */
+static const char *auth_text(const struct conf *conf)
+{
+    static const char *const enforce[] = { "none", "quarantine", "reject" };
+    static char out[2048];
+    const struct conf_auth *auth = &conf->auth;
+    char addr[NETADDR_TEXT_MAX + 1];
+    size_t used = 0;
+
+#define ADD(...)                                                                         \
+    do {                                                                                 \
+        used += (size_t)snprintf(out + used, sizeof(out) - used, __VA_ARGS__);           \
+        CU_ASSERT_FATAL(used < sizeof(out));                                             \
+    } while (0)
+    ADD("%s%s%s%s", auth->spf ? "spf " : "", auth->dkim ? "dkim " : "",
+        auth->dmarc ? "dmarc " : "", auth->received_spf ? "received " : "");
+    if (used == 0)
+        ADD("off ");
+    ADD("%s %s id=%s trusted=", auth->discovery == DISCOVERY_PSL ? "psl" : "treewalk",
+        enforce[auth->enforce], auth->authserv_id);
+    for (size_t i = 0; i < auth->trusted_count; i++)
+        ADD("%s/%d,", netaddr_format(&auth->trusted[i].base, addr),
+            auth->trusted[i].bits);
+    ADD(" servers=");
+    for (size_t i = 0; i < auth->server_count; i++)
+        ADD("%s#%d,", netaddr_format(&auth->servers[i].address, addr),
+            auth->servers[i].port);
+    ADD(" stubs=");
+    for (size_t i = 0; i < auth->stub_count; i++)
+        ADD("%s@%s#%d,", auth->stubs[i].zone,
+            netaddr_format(&auth->stubs[i].server.address, addr),
+            auth->stubs[i].server.port);
+    ADD(" anchor=%s %d %d %d", auth->trust_anchor ? auth->trust_anchor : "-",
+        auth->query_timeout, auth->message_timeout, auth->signatures);
+#undef ADD
+    return out;
+}
+
 static void test_defaults(void)
 {
     struct conf *conf = load_ok(HEAD);
@@ -102,6 +140,13 @@ static void test_defaults(void)
     CHECK_INT("jobs", conf->sync.jobs, 8);
     CHECK_INT("timeout", conf->sync.timeout, 3600);
     CHECK_INT("on-failure", conf->sync.on_failure, ON_FAILURE_UNLOCK);
+    CHECK_STR("no auth section", auth_text(conf),
+              "off psl none "
+              "id=mx1.example.com trusted=127.0.0.0/8,::1/128, servers= stubs= anchor=- "
+              "5000 10000 8");
+    CU_ASSERT_PTR_NULL(conf->srs.domain);
+    CU_ASSERT_PTR_NULL(conf->srs.secret_file);
+    CU_ASSERT_PTR_NULL(conf->srs.secrets);
     CHECK_INT("domains", conf->domain_count, 0);
     CU_ASSERT_PTR_NULL(conf_managed(conf, "example.com"));
     CU_ASSERT_PTR_NULL(conf_managed(conf, ""));
@@ -285,7 +330,61 @@ static void test_errors(void)
         { "log = file\n", ":1: log = \"file\": must be one of syslog|stderr" },
         { "# one\n\n/* two\n three */ // four\nsid = old\n", ":5: no such option 'sid'" },
         { "milter { listn = \"unix:/a\" }\n", ":1: no such option 'listn'" },
-        { "auth { spf = true }\n", ":1: no such option 'auth'" },
+        { "auth { spff = true }\n", ":1: no such option 'spff'" },
+        { "auth { spf = sure }\n", ":1: invalid boolean value for option 'spf'" },
+        { "auth {\n spf = no\n}\nauth {\n spf = yes\n}\n", ":5: spf is given twice" },
+        { "auth { enforce = drop }\n",
+          ":1: enforce = \"drop\": must be one of none|quarantine|reject" },
+        { HEAD "auth { enforce = reject dkim = no }\n",
+          ":4: enforce = reject: needs spf, dkim and dmarc" },
+        { "auth { dmarc-discovery = psd }\n",
+          ":1: dmarc-discovery = \"psd\": must be one of psl|treewalk" },
+        { "auth { authserv-id = \"\" }\n", ":1: authserv-id: must not be empty" },
+        { "auth { authserv-id = \"a\\tb\" }\n",
+          ":1: authserv-id: control characters are not allowed" },
+        { "auth { authserv-id = \"" LONG50 LONG50 LONG50 LONG50 LONG50 "123456\" }\n",
+          ":1: authserv-id: longer than 255 bytes" },
+        { "auth { trusted = {\"127.0.0.1\",\n\"10.0.0.1/8\"} }\n",
+          ":2: trusted: \"10.0.0.1/8\" is neither an address nor a block like "
+          "192.0.2.0/24 (the bits after the prefix must be 0)" },
+        { "auth { servers = {\"ns.example\"} }\n",
+          ":1: servers: \"ns.example\" is not an IP address" },
+        { "auth { servers = {\"192.0.2.1:0\"} }\n",
+          ":1: servers: \"192.0.2.1:0\" has no valid port (1 to 65535)" },
+        { "auth { servers = {\"192.0.2.1#53\"} }\n",
+          ":1: servers: \"192.0.2.1#53\" has no valid host name" },
+        { "auth { stub-zones = {\"example.test\"} }\n",
+          ":1: stub-zones: \"example.test\" must be like "
+          "\"example.test=127.0.0.1:5353\"" },
+        { "auth { stub-zones = {\"a..b=127.0.0.1\"} }\n",
+          ":1: stub-zones: \"a..b=127.0.0.1\" begins with no domain name" },
+        { "auth { stub-zones = {\"a=b=127.0.0.1\"} }\n",
+          ":1: stub-zones: \"a=b=127.0.0.1\" has no valid host name" },
+        { "auth { trust-anchor = root.key }\n",
+          ":1: trust-anchor = \"root.key\": must be an absolute path" },
+        { HEAD "auth { trust-anchor = /nonexistent/root.key }\n",
+          ": trust-anchor /nonexistent/root.key: No such file or directory" },
+        { HEAD "auth { trust-anchor = /dev/null }\n",
+          ": trust-anchor /dev/null is not a regular file" },
+        { "auth { query-timeout = 99 }\n",
+          ":1: query-timeout = 99: must be 100 to 60000" },
+        { "auth { message-timeout = 60001 }\n",
+          ":1: message-timeout = 60001: must be 100 to 60000" },
+        { HEAD "auth { message-timeout = 4999 }\n",
+          ":4: message-timeout = 4999: less than query-timeout = 5000" },
+        { "auth { signatures = 0 }\n", ":1: signatures = 0: must be 1 to 32" },
+        { "auth { signatures = 33 }\n", ":1: signatures = 33: must be 1 to 32" },
+        { HEAD "srs { domain = a.example }\n",
+          ":4: srs needs both domain and secret-file" },
+        { HEAD "srs {\n secret-file = /etc/x }\n",
+          ":5: srs needs both domain and secret-file" },
+        { "srs { domain = \"a b\" }\n", ":1: domain: \"a b\" is not a domain name" },
+        { "srs { domain = \"[192.0.2.1]\" }\n",
+          ":1: domain: \"[192.0.2.1]\" is not a domain name" },
+        { "srs { secret-file = key }\n",
+          ":1: secret-file = \"key\": must be an absolute path" },
+        { HEAD "srs { domain = a.example secret-file = /nonexistent/key }\n",
+          ": secret-file /nonexistent/key: No such file or directory" },
         { "include(\"/etc/passwd\")\n", ":1: no such option 'include'" },
         { HEAD "side = new\n", ":4: side is given twice" },
         { "milter {\n listen = \"unix:/a\"\n listen = \"unix:/b\"\n}\n",
@@ -469,6 +568,102 @@ static void test_password(void)
     }
 }
 
+static void test_auth(void)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        { "auth { }",
+          "spf dkim dmarc psl none id=mx1.example.com "
+          "trusted=127.0.0.0/8,::1/128, servers= stubs= anchor=- 5000 10000 8" },
+        { "auth {\n}\nauth { dmarc = no }",
+          "spf dkim psl none id=mx1.example.com trusted=127.0.0.0/8,::1/128, servers= "
+          "stubs= anchor=- 5000 10000 8" },
+        { "auth { spf = false dkim = no dmarc = off }",
+          "off psl none id=mx1.example.com trusted=127.0.0.0/8,::1/128, servers= stubs= "
+          "anchor=- 5000 10000 8" },
+        { "auth { trusted = {} }", "spf dkim dmarc psl none id=mx1.example.com trusted= "
+                                   "servers= stubs= anchor=- 5000 10000 8" },
+        { "auth { trusted = 192.0.2.1 }",
+          "spf dkim dmarc psl none id=mx1.example.com trusted=192.0.2.1/32, servers= "
+          "stubs= anchor=- 5000 10000 8" },
+        { "auth {\n received-spf = on\n enforce = reject\n dmarc-discovery = treewalk\n"
+          " authserv-id = \"Mail \xc3\xbc\"\n"
+          " trusted = {\"10.0.0.0/8\", \"::ffff:192.0.2.0/120\", \"2001:db8::/32\"}\n"
+          " servers = {\"192.0.2.1\", \"192.0.2.2:5353\", \"[2001:db8::1]:54\", "
+          "\"2001:db8::2\", \"[2001:db8::3]\"}\n"
+          " stub-zones = {\"B\xc3\xbc"
+          "cher.Test.=127.0.0.1:5300\", \"b.test=::1\"}\n"
+          " query-timeout = 100\n message-timeout = 100\n signatures = 32\n}",
+          "spf dkim dmarc received treewalk reject id=Mail \xc3\xbc "
+          "trusted=10.0.0.0/8,192.0.2.0/24,2001:db8::/32, "
+          "servers=192.0.2.1#53,192.0.2.2#5353,2001:db8::1#54,2001:db8::2#53,"
+          "2001:db8::3#53, stubs=xn--bcher-kva.test@127.0.0.1#5300,b.test@::1#53, "
+          "anchor=- 100 100 32" },
+        { "auth { enforce = quarantine }",
+          "spf dkim dmarc psl quarantine id=mx1.example.com "
+          "trusted=127.0.0.0/8,::1/128, servers= stubs= anchor=- 5000 10000 8" },
+    };
+    char text[1024];
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        snprintf(text, sizeof(text), HEAD "%s\n", cases[i].text);
+        struct conf *conf = load_ok(text);
+        CHECK_STR(cases[i].text, auth_text(conf), cases[i].want);
+        conf_unref(conf);
+    }
+    write_file(password, ". IN DS 1 8 2 00\n", 17, 0644);
+    snprintf(text, sizeof(text), HEAD "auth { trust-anchor = \"%s\" }\n", password);
+    struct conf *conf = load_ok(text);
+    CHECK_STR("trust-anchor", conf->auth.trust_anchor, password);
+    conf_unref(conf);
+}
+
+/* want: the secrets, each with ";", or a part of the message. */
+static void check_secrets(const char *text, size_t len, mode_t mode, const char *want)
+{
+    char conf_text[512];
+
+    unlink(password);
+    write_file(password, text, len, mode);
+    snprintf(conf_text, sizeof(conf_text),
+             HEAD "srs { domain = \"SRS.Example.\" secret-file = \"%s\" }\n", password);
+    struct conf *conf = load(conf_text);
+    if (conf) {
+        check_list("secrets", conf->srs.secrets, want);
+        CHECK_STR("srs domain", conf->srs.domain, "srs.example");
+    } else if (!strstr(error, want)) {
+        printf("\n  expected \"%s\" in \"%s\"\n", want, error);
+        CU_FAIL("secrets");
+    }
+    conf_unref(conf);
+}
+
+static void test_secrets(void)
+{
+    char many[17 * 10 + 1], longest[2000];
+
+    check_secrets("a secret", 8, 0600, "a secret;");
+    check_secrets("first one\nsecond one\n", 21, 0400, "first one;second one;");
+    check_secrets("\r\nfirst one\r\n\nsecond one\r\n", 26, 0600, "first one;second one;");
+    check_secrets("first one\n", 10, 0640, "has mode 0640: chmod 0600 ");
+    check_secrets("", 0, 0600, "holds no secret");
+    check_secrets("\n\n", 2, 0600, "holds no secret");
+    check_secrets("first one\nseven77\n", 18, 0600,
+                  ", line 2: a secret is 8 to 1024 bytes of text");
+    check_secrets("first\0one\n", 10, 0600, ", line 1: a secret is ");
+    check_secrets("first\tone\n", 10, 0600, ", line 1: a secret is ");
+    memset(longest, 'x', sizeof(longest));
+    check_secrets(longest, 1025, 0600, ", line 1: a secret is ");
+    for (int i = 0; i < 17; i++)
+        snprintf(many + 10 * i, 11, "secret%03d\n", i);
+    check_secrets(many, sizeof(many) - 1, 0600, "has more than 16 secrets");
+    char *huge = calloc(1, 100000);
+    memset(huge, '\n', 100000);
+    check_secrets(huge, 100000, 0600, "is larger than 16416 bytes");
+    free(huge);
+}
+
 /* A bad file does not spoil the next load in the same process. */
 static void test_reload(void)
 {
@@ -551,11 +746,11 @@ static void test_many(void)
 static void test_garbage(void)
 {
     static const char *const pieces[] = {
-        "side",    "=",    "old",      "\n",      "{",  "}",       "\"",
-        "'",       "#",    "/*",       "*/",      "//", "domain",  "a.example",
-        "new",     "+=",   ",",        "(",       ")",  "\\",      "redis",
-        "unix:/a", "sync", "command",  "{\"a\"}", "1h", "timeout", " ",
-        "\t",      "\xff", "hostname", "jobs",    "9",
+        "side",    "=",    "old",     "\n",  "{",      "}",         "\"",       "'",
+        "#",       "/*",   "*/",      "//",  "domain", "a.example", "new",      "+=",
+        ",",       "(",    ")",       "\\",  "redis",  "unix:/a",   "sync",     "command",
+        "{\"a\"}", "1h",   "timeout", " ",   "\t",     "\xff",      "hostname", "jobs",
+        "9",       "auth", "trusted", "::1", "srs",
     };
     unsigned seed = 3;
 
@@ -579,6 +774,18 @@ static void test_garbage(void)
     conf_unref(load_ok(HEAD));
 }
 
+/* Puts name in the place of the one occurrence of old in text. */
+static void put_name(char *text, const char *old, const char *name)
+{
+    char *at = strstr(text, old);
+
+    if (!at)
+        printf("\n  %s is not named\n", old);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    memmove(at + strlen(name), at + strlen(old), strlen(at + strlen(old)) + 1);
+    memcpy(at, name, strlen(name));
+}
+
 /* The file that an admin copies loads as it is, with the defaults; and so it
  * does with every setting in it taken out of its comment ("#key", not "# "). */
 static void test_shipped(void)
@@ -595,19 +802,20 @@ static void test_shipped(void)
             all[used++] = text[i];
     struct conf *conf = load_ok(text);
     CHECK_INT("domains", conf->domain_count, 0);
+    CHECK_INT("nothing is verified", conf->auth.spf || conf->auth.dkim, 0);
     conf_unref(conf);
 
-    char *file_name = strstr(all, "/etc/sluice/redis.password");
-    CU_ASSERT_PTR_NOT_NULL_FATAL(file_name);
     unlink(password);
-    write_file(password, "word", 4, 0600);
-    size_t name_len = strlen(password);
-    CU_ASSERT_FATAL(name_len >= 26);
-    memmove(file_name + name_len, file_name + 26, strlen(file_name + 26) + 1);
-    memcpy(file_name, password, name_len);
+    write_file(password, "word for all", 12, 0600);
+    put_name(all, "/etc/sluice/redis.password", password);
+    put_name(all, "/etc/sluice/srs.secret", password);
+    put_name(all, "/usr/share/dns/root.key", password);
     conf = load_ok(all);
     CHECK_INT("domains", conf->domain_count, 1);
     CHECK_STR("the default", conf->state_dir, "/var/lib/sluice");
+    CHECK_INT("the default", conf->auth.spf && conf->auth.dkim && conf->auth.dmarc, 1);
+    CHECK_INT("the default", conf->auth.message_timeout, 10000);
+    CHECK_STR("srs", conf->srs.domain, "srs.example.com");
     conf_unref(conf);
 }
 
@@ -628,6 +836,7 @@ static void test_clean_up(void)
 UNIT_MAIN("conf", { "set up", test_set_up }, { "defaults", test_defaults },
           { "everything", test_everything }, { "next hops", test_next_hops },
           { "errors", test_errors }, { "files", test_files },
-          { "password", test_password }, { "reload", test_reload },
+          { "password", test_password }, { "auth", test_auth },
+          { "secrets", test_secrets }, { "reload", test_reload },
           { "threads", test_threads }, { "many", test_many }, { "garbage", test_garbage },
           { "shipped", test_shipped }, { "clean up", test_clean_up })

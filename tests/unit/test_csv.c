@@ -122,5 +122,39 @@ static void test_most_fields(void)
     CHECK_STR("257 fields", out, "!1 2<b> ");
 }
 
-UNIT_MAIN("csv", { "rows", test_rows }, { "NUL byte", test_nul_byte },
-          { "longest row", test_longest_row }, { "most fields", test_most_fields })
+static void test_cell(void)
+{
+    static const struct {
+        const char *text, *cell;
+    } cases[] = {
+        { "", "" },
+        { "plain text", "plain text" },
+        { "a,b", "\"a,b\"" },
+        { "say \"hi\"", "\"say \"\"hi\"\"\"" },
+        { "two\r\nlines", "\"two\r\nlines\"" },
+        { "=1+1", "'=1+1" },
+        { "+1", "'+1" },
+        { "-1", "'-1" },
+        { "@SUM(A1)", "'@SUM(A1)" },
+        { "\t=1", "'\t=1" },
+        { "\r=1", "\"'\r=1\"" },
+        { "=HYPERLINK(\"x\",\"y\")", "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\"" },
+        { "a=b", "a=b" },
+        { "2001:db8::1", "2001:db8::1" },
+    };
+    char cell[64];
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        CHECK_INT(cases[i].text, csv_cell(cases[i].text, cell, sizeof(cell)), true);
+        CHECK_STR(cases[i].text, cell, cases[i].cell);
+    }
+    for (size_t size = 0; size < 9; size++) {
+        char *small = malloc(size + 1); /* so that a write past the end is seen */
+        CHECK_INT("no room", csv_cell("-\"\"\"\"", small, size), false);
+        free(small);
+    }
+}
+
+UNIT_MAIN("csv", { "cell", test_cell }, { "rows", test_rows },
+          { "NUL byte", test_nul_byte }, { "longest row", test_longest_row },
+          { "most fields", test_most_fields })

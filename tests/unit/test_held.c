@@ -17,7 +17,9 @@ static bool note(void *context, const struct held *held)
     size_t used = strlen(seen);
     (void)context;
     snprintf(seen + used, sizeof(seen) - used, "%s%s %s %lld %lld <%s> %s", used ? "; " : "",
-             held->queue_id, held->kind == HELD_LOOP ? "loop" : "lock",
+             held->queue_id, held->kind == HELD_LOOP    ? "loop"
+                               : held->kind == HELD_DMARC ? "dmarc"
+                                                          : "lock",
              (long long)held->since, (long long)held->gone_since, held->sender,
              held->recipients);
     return true;
@@ -41,6 +43,7 @@ static void test_codec(void)
         { { "4Fz", HELD_LOCK, 17, 0, "a@b", "c@d" }, "l 17 0\na@b\nc@d" },
         { { "4Fz", HELD_LOOP, 17, 99, "", "c@d\ne@f" }, "x 17 99\n\nc@d\ne@f" },
         { { "4Fz", HELD_LOCK, -1, 0, "a\nb\r", "c@d" }, "l -1 0\na?b?\nc@d" },
+        { { "4Fz", HELD_DMARC, 17, 0, "a@b", "c@d" }, "d 17 0\na@b\nc@d" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct held back;

@@ -11,7 +11,10 @@ static const unsigned char secret[STORE_SECRET_LEN] = "a key of thirty-two bytes
 static void describe(const struct plan *plan, const struct session *session, char *out,
                      size_t size)
 {
-    static const char *const endings[] = { "accept", "hold", "loop", "later" };
+    static const char *const endings[] = {
+        [ENDING_ACCEPT] = "accept", [ENDING_HOLD] = "hold",   [ENDING_LOOP] = "loop",
+        [ENDING_DMARC] = "dmarc",   [ENDING_LATER] = "later",
+    };
     FILE *text = fmemopen(out, size, "w");
     fprintf(text, "%s", endings[plan->ending]);
     if (plan->reason)
@@ -268,9 +271,12 @@ static bool note(struct fake_mta *fake, const char *call, const char *a, const c
 
 static bool count_held(void *context, const struct held *held)
 {
-    struct fake_mta *fake = context;
-    return note(fake, held->kind == HELD_LOOP ? "loop" : "lock", held->queue_id,
-                held->recipients);
+    static const char *const kinds[] = {
+        [HELD_LOCK] = "lock",
+        [HELD_LOOP] = "loop",
+        [HELD_DMARC] = "dmarc",
+    };
+    return note(context, kinds[held->kind], held->queue_id, held->recipients);
 }
 
 /* The record must be there when the hold is asked for. */
@@ -296,6 +302,34 @@ static bool fake_header(void *context, const char *name, const char *value)
 {
     (void)value;
     return note(context, "header", name, NULL);
+}
+
+static bool fake_sender(void *context, const char *address)
+{
+    return note(context, "sender", address, NULL);
+}
+
+/* Carries the plan of message out, enforce: with its author's DMARC policy; what
+ * came of it is in fake->log and text. */
+static void run_plan(const struct conf *conf, const char *message, bool enforce,
+                     const char *queue_id, struct fake_mta *fake, char *text, size_t size)
+{
+    const struct mta mta = { .context = fake,
+                             .quarantine = fake_quarantine,
+                             .add = fake_add,
+                             .remove = fake_remove,
+                             .header = fake_header,
+                             .sender = fake_sender };
+    struct session *session = case_session(conf, message);
+    struct plan plan;
+    plan_make(session, secret, &plan);
+    if (enforce)
+        plan_quarantine(&plan, session);
+    plan_apply(&plan, session, &mta, fake->store, queue_id, 1000);
+    describe(&plan, session, text, size);
+    plan_count(&plan, session, fake->store, queue_id, 1000);
+    plan_free(&plan);
+    session_free(session);
 }
 
 static void test_apply(void)
@@ -329,28 +363,122 @@ static void test_apply(void)
     for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
         struct fake_mta fake = { .refuse = runs[i].refuse };
         fake.store = runs[i].store_fails ? store_failing_new("down") : store_memory_new();
-        const struct mta mta = { .context = &fake,
-                                 .quarantine = fake_quarantine,
-                                 .add = fake_add,
-                                 .remove = fake_remove,
-                                 .header = fake_header };
-        struct session *session = case_session(conf, runs[i].message);
-        struct plan plan;
         char text[512] = "";
-        plan_make(session, secret, &plan);
-        plan_apply(&plan, session, &mta, fake.store, runs[i].queue_id, 1000);
-        describe(&plan, session, text, sizeof(text));
+        run_plan(conf, runs[i].message, false, runs[i].queue_id, &fake, text,
+                 sizeof(text));
         CHECK_STR(runs[i].message, fake.log, runs[i].calls);
         CHECK_STR(runs[i].message, text, runs[i].outcome);
-        plan_count(&plan, session, fake.store, runs[i].queue_id, 1000);
-        plan_free(&plan);
-        session_free(session);
         store_free(fake.store);
     }
+    conf_unref(conf);
+}
+
+static struct conf *srs_conf(const char *side)
+{
+    struct conf *conf = case_conf(side, "queue", "true");
+    if (!conf)
+        return NULL;
+    conf->srs.domain = strdup("srs.test");
+    conf->srs.secrets = calloc(2, sizeof(*conf->srs.secrets));
+    if (conf->srs.domain && conf->srs.secrets)
+        conf->srs.secrets[0] = strdup("tops3cret");
+    return conf;
+}
+
+/* enforce = quarantine: on hold whatever else; nothing is added or copied. */
+static void test_quarantine(void)
+{
+    static const struct {
+        const char *message, *calls, *outcome;
+    } runs[] = {
+        { "a@example.com=o", "dmarc(Q1,a@example.com) quarantine() ", "dmarc" },
+        { "a@example.com=l",
+          "sender(SRS0=MPV3=AA=x.test=s@srs.test) dmarc(Q1,a@example.com) quarantine() ",
+          "dmarc" },
+        { "x@other.test", "dmarc(Q1,) quarantine() ", "dmarc" },
+        { "a@example.com=n,n=t@new.test",
+          "sender(SRS0=MPV3=AA=x.test=s@srs.test) dmarc(Q1,a@example.com) quarantine() ",
+          "dmarc" },
+        { "a@example.com=o,c=k@arch.test", "dmarc(Q1,a@example.com) quarantine() ",
+          "dmarc" },
+        { "a@example.com=f", "", "later lookup-failed" },
+    };
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        struct fake_mta fake = { .store = store_memory_new() };
+        struct conf *conf = srs_conf("old");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+        char text[512] = "";
+        run_plan(conf, runs[i].message, true, "Q1", &fake, text, sizeof(text));
+        CHECK_STR(runs[i].message, fake.log, runs[i].calls);
+        CHECK_STR(runs[i].message, text, runs[i].outcome);
+        store_free(fake.store);
+        conf_unref(conf);
+    }
+}
+
+/* ---- the envelope sender ------------------------------------------------- */
+
+static void test_sender(void)
+{
+#define OF_S "sender(SRS0=MPV3=AA=x.test=s@srs.test) "
+    static const struct {
+        const char *side, *message, *calls;
+    } runs[] = {
+        /* what leaves, and what stays */
+        { "old", "a@example.com=n", OF_S "header(X-Sluice-Trace) " },
+        { "new", "a@example.com=o", OF_S "header(X-Sluice-Trace) " },
+        { "old", "a@example.com=o", "" },
+        { "new", "a@example.com=n", "" },
+        { "old", "x@other.test", "" },
+        { "old", "T@New.Test", "" },
+        { "old", "a@example.com=f", "" },
+        { "old", "a@example.com=n,n=t@new.test",
+          OF_S "add(t@new.test) remove(<a@example.com>) header(X-Sluice-Trace) " },
+        { "old", "a@example.com=o b@example.com=n x@other.test",
+          OF_S "header(X-Sluice-Trace) " },
+        /* a lock on the old side; on the new side the mail comes to stay */
+        { "old", "a@example.com=l", OF_S "lock(Q1,a@example.com) quarantine() " },
+        { "old", "a@example.com=l b@example.com=o", OF_S },
+        { "new", "a@example.com=l", "lock(Q1,a@example.com) quarantine() " },
+        /* copies that go to another host */
+        { "old", "a@example.com=o,c=k@arch.test",
+          OF_S "add(k@arch.test,NOTIFY=NEVER) header(X-Sluice-Trace) " },
+        { "old", "a@example.com=o,c=k@example.com",
+          "add(k@example.com,NOTIFY=NEVER) header(X-Sluice-Trace) " },
+        { "old", "from:a@example.com=o,c=k@arch.test x@other.test",
+          "sender(SRS0=aE6E=AA=example.com=a@srs.test) "
+          "add(k@arch.test,NOTIFY=NEVER) header(X-Sluice-Trace) " },
+        /* senders */
+        { "old", "from: a@example.com=n", "header(X-Sluice-Trace) " },
+        { "old", "from:root a@example.com=n", "header(X-Sluice-Trace) " },
+        { "old", "from:<s@SRS.Test> a@example.com=n", "header(X-Sluice-Trace) " },
+        { "old", "from:<s@exa\"mple> a@example.com=n", "header(X-Sluice-Trace) " },
+        { "old", "from:<SRS1+x@y.test> a@example.com=n", "header(X-Sluice-Trace) " },
+    };
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        struct fake_mta fake = { .store = store_memory_new() };
+        struct conf *conf = srs_conf(runs[i].side);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+        char text[512] = "", what[300];
+        run_plan(conf, runs[i].message, false, "Q1", &fake, text, sizeof(text));
+        snprintf(what, sizeof(what), "%s side: %s", runs[i].side, runs[i].message);
+        CHECK_STR(what, fake.log, runs[i].calls);
+        store_free(fake.store);
+        conf_unref(conf);
+    }
+    struct fake_mta fake = { .refuse = "sender", .store = store_memory_new() };
+    struct conf *conf = srs_conf("old");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+    char text[512] = "";
+    run_plan(conf, "a@example.com=l", false, "Q1", &fake, text, sizeof(text));
+    CHECK_STR("refused", fake.log, OF_S);
+    CHECK_STR("refused", text, "later mta-refused");
+    store_free(fake.store);
     conf_unref(conf);
 }
 
 UNIT_MAIN("milter plan", { "plans", test_plans }, { "without key", test_without_key },
           { "incomplete", test_incomplete }, { "loop", test_loop },
           { "copy once", test_copy_is_made_once_on_both_sides },
-          { "many tokens", test_many_tokens_are_folded }, { "apply", test_apply })
+          { "many tokens", test_many_tokens_are_folded }, { "apply", test_apply },
+          { "quarantine", test_quarantine }, { "envelope sender", test_sender })

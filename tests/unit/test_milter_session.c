@@ -158,8 +158,26 @@ static void test_headers(void)
     conf_unref(conf);
 }
 
+/* A managed srs domain: bounces to rewritten senders are not for its mailboxes. */
+static void test_rewritten_senders(void)
+{
+    struct conf *conf = case_conf("old", "queue", "false");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+    conf->srs.domain = strdup("example.com");
+    struct session *session = session_new();
+    session_mail(session, conf, "<>", NULL);
+    session_rcpt(session, "<SRS0=9WUf=JL=x.test=user@example.com>", NULL);
+    session_rcpt(session, "<srs1+9WUf=x.test==a@Example.Com>", NULL);
+    CHECK_INT("managed", session->count, 0);
+    CHECK_INT("unmanaged", session->unmanaged, 2);
+    session_rcpt(session, "<SRS0user@example.com>", NULL);
+    CHECK_INT("a mailbox", session->count, 1);
+    session_free(session);
+    conf_unref(conf);
+}
+
 UNIT_MAIN("milter session", { "client address", test_client_address },
           { "long HELO", test_long_helo_is_cut_visibly }, { "sender", test_sender },
           { "recipients", test_only_managed_recipients_are_kept },
           { "too many recipients", test_too_many_recipients },
-          { "headers", test_headers })
+          { "headers", test_headers }, { "rewritten senders", test_rewritten_senders })

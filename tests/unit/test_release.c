@@ -12,9 +12,9 @@
 
 /* ---- the decision ----------------------------------------------------------- */
 
-#define DAY     86400
-#define NOW     (1000 * DAY)
-#define LIFE    (5 * DAY)
+#define DAY  86400
+#define NOW  (1000 * DAY)
+#define LIFE (5 * DAY)
 
 /* "<queue> <record> <recipients>": queue h d a (hold, deferred, active), record
  * - l L (none, lock, loop), one letter per recipient: u unmanaged, d deliver,
@@ -150,8 +150,11 @@ static bool fake_list(struct queue *queue, queue_entry_fn *each, void *context)
     for (char *word = strtok_r(text, " ", &save); word;
          word = strtok_r(NULL, " ", &save)) {
         struct queue_recipient recipients[4];
-        struct queue_entry entry = { .id = word + 2, .id_valid = true, .sender = "s@x.test",
-                                     .recipients = recipients, .arrival = NOW,
+        struct queue_entry entry = { .id = word + 2,
+                                     .id_valid = true,
+                                     .sender = "s@x.test",
+                                     .recipients = recipients,
+                                     .arrival = NOW,
                                      .created = NOW };
         entry.queue = word[0] == 'h'   ? QUEUE_HOLD
                       : word[0] == 'd' ? QUEUE_DEFERRED
@@ -220,9 +223,14 @@ static bool fake_scan(struct queue *queue)
 }
 
 static const struct queue_ops fake_ops = {
-    .mta = "fake",          .list = fake_list,       .hold = fake_hold,
-    .release = fake_release, .requeue = fake_requeue, .flush = fake_flush,
-    .wake = fake_wake,      .scan = fake_scan,
+    .mta = "fake",
+    .list = fake_list,
+    .hold = fake_hold,
+    .release = fake_release,
+    .requeue = fake_requeue,
+    .flush = fake_flush,
+    .wake = fake_wake,
+    .scan = fake_scan,
 };
 
 static int64_t clock_ms;
@@ -321,8 +329,9 @@ static const char *swept(uint64_t epoch)
 
 static void put_record(const char *id, enum held_kind kind, const char *recipients)
 {
-    struct held held = { .kind = kind, .since = scene.now, .sender = "s@x.test",
-                         .recipients = recipients };
+    struct held held = {
+        .kind = kind, .since = scene.now, .sender = "s@x.test", .recipients = recipients
+    };
     snprintf(held.queue_id, sizeof(held.queue_id), "%s", id);
     CHECK_INT("record", store_held_put(scene.store, HOST, &held), COMMIT_DONE);
 }
@@ -357,7 +366,8 @@ static void test_sweep_release(void)
     change_one(EVENT_LOCK, "a");
     put_record(ID1, HELD_LOCK, "a@example.com");
     put_record(ID3, HELD_LOOP, "a@example.com");
-    fake.entries = "h:" ID1 ":a@example.com h:" ID2 ":a@example.com h:" ID3 ":a@example.com";
+    fake.entries =
+        "h:" ID1 ":a@example.com h:" ID2 ":a@example.com h:" ID3 ":a@example.com";
     CHECK_STR("locked", swept(5), "");
     CHECK_INT("held", figures().held, 2);
     CHECK_INT("loops", figures().loops, 1);
@@ -373,6 +383,22 @@ static void test_sweep_release(void)
     CHECK_STR("nothing more", swept(7), "");
     CHECK_STR("the record is gone", records(), ID3 " for a@example.com");
     CHECK_INT("swept", figures().swept, 7);
+    tear_down();
+}
+
+/* A message that fails DMARC is a person's, whatever its mailboxes are. */
+static void test_sweep_dmarc(void)
+{
+    set_up();
+    put_record(ID1, HELD_DMARC, "a@example.com");
+    put_record(ID2, HELD_DMARC, "x@other.test");
+    fake.entries = "h:" ID1 ":a@example.com h:" ID2 ":x@other.test";
+    CHECK_STR("kept", swept(5), "");
+    CHECK_INT("held", figures().held, 2);
+    CHECK_INT("loops", figures().loops, 0);
+    CHECK_INT("left", figures().left, 0);
+    put_record(ID2, HELD_LOCK, "x@other.test"); /* sluice held release */
+    CHECK_STR("released", swept(6), "release " ID2 ", wake pickup");
     tear_down();
 }
 
@@ -578,11 +604,12 @@ static void test_pace(void)
 
 UNIT_MAIN("release", { "decide", test_decide }, { "lifetimes", test_lifetimes },
           { "fate", test_fate }, { "release", test_sweep_release },
+          { "sweep: DMARC", test_sweep_dmarc },
           { "release again", test_sweep_release_again }, { "hold", test_sweep_hold },
           { "hold too late", test_sweep_hold_too_late },
           { "hold again", test_sweep_hold_again }, { "restores", test_sweep_restores },
-          { "stranded", test_sweep_stranded },
-          { "flush", test_sweep_flush }, { "flush many", test_sweep_flush_many },
-          { "missing", test_sweep_missing }, { "taken off hold", test_sweep_taken_off },
-          { "listing fails", test_sweep_fails }, { "store fails", test_sweep_store_fails },
-          { "pace", test_pace })
+          { "stranded", test_sweep_stranded }, { "flush", test_sweep_flush },
+          { "flush many", test_sweep_flush_many }, { "missing", test_sweep_missing },
+          { "taken off hold", test_sweep_taken_off },
+          { "listing fails", test_sweep_fails },
+          { "store fails", test_sweep_store_fails }, { "pace", test_pace })

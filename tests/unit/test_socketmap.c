@@ -5,6 +5,9 @@
 #include "../../policyd/socketmap.h"
 #include "unit.h"
 
+/* The day of the addresses below ("JL"). */
+#define NOW 1795328734
+
 static const char conf_text[] = "side = %s\n"
                                 "hostname = \"mx1.example.com\"\n"
                                 "redis = \"unix:/nowhere/redis.sock\"\n"
@@ -65,7 +68,7 @@ static void ask(const struct conf *conf, const char *payload, const char *record
     struct route route;
     memcpy(reply, "(close)", sizeof("(close)"));
     if (!socketmap_parse(payload, strlen(payload), &request) ||
-        !socketmap_wants_lookup(&request, conf, &route, reply))
+        !socketmap_wants_lookup(&request, conf, NOW, &route, reply))
         return;
     struct route_value own = { "o1.6740a1b2", 11 }, none = { NULL, 0 };
     struct route_value exact = { record, record ? strlen(record) : 0 };
@@ -125,7 +128,7 @@ static void test_replies(void)
         { "old", "transport a@", NULL, "NOTFOUND " },
         { "old", "virtual @other.example", NULL, "NOTFOUND " },
         { "old", "aliases a@example.com", NULL,
-          "PERM no such map: there are transport and virtual" },
+          "PERM no such map: there are transport, virtual and srs" },
         { "old", "transport", NULL, "(close)" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -156,5 +159,51 @@ static void test_overlong(void)
     conf_unref(conf);
 }
 
+/* Bounces to rewritten senders; the rest is in test_srs.c. */
+static void test_srs(void)
+{
+    static const struct {
+        const char *payload, *reply;
+    } cases[] = {
+        { "srs SRS0=9WUf=JL=example.com=user@srs.example.net", "OK user@example.com" },
+        { "srs srs0=9wuf=jl=example.com=user@SRS.example.net", "OK user@example.com" },
+        { "srs SRS1=m8Dh=first.example==ABCD=XY=orig.example=bob@srs.example.net",
+          "OK SRS0=ABCD=XY=orig.example=bob@first.example" },
+        { "srs SRS0=9WUg=JL=example.com=user@srs.example.net", "NOTFOUND " },
+        { "srs SRS0=9WUf=JL=example.com=user@other.example", "NOTFOUND " },
+        { "srs SRS0=9WUf=JL=example.com=user", "NOTFOUND " },
+        { "srs user@srs.example.net", "NOTFOUND " },
+        { "srs a@example.com", "NOTFOUND " },
+        { "srs @srs.example.net", "NOTFOUND " },
+        { "srs ", "NOTFOUND " },
+        { "srs", "(close)" },
+        { "srs *", "NOTFOUND " },
+        { "transport SRS0=9WUf=JL=example.com=user@srs.example.net", "NOTFOUND " },
+    };
+    char payload[1200], reply[SOCKETMAP_REPLY_MAX];
+    struct conf *conf = load("old");
+    CU_ASSERT_FATAL(conf != NULL);
+    ask(conf, cases[0].payload, NULL, reply);
+    CHECK_STR("without a srs section", reply, "NOTFOUND ");
+    conf->srs.domain = strdup("srs.example.net");
+    conf->srs.secrets = calloc(2, sizeof(*conf->srs.secrets));
+    CU_ASSERT_FATAL(conf->srs.domain && conf->srs.secrets);
+    conf->srs.secrets[0] = strdup("tops3cret");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        ask(conf, cases[i].payload, NULL, reply);
+        CHECK_STR(cases[i].payload, reply, cases[i].reply);
+    }
+    snprintf(payload, sizeof(payload), "srs SRS0=%0900d@srs.example.net", 7);
+    ask(conf, payload, NULL, reply);
+    CHECK_STR("over-long", reply, "NOTFOUND ");
+    struct socketmap_request request;
+    struct route route;
+    static const char nul[] = "srs SRS0=9WUf=JL=example.com=user@srs.example.net\0x";
+    CU_ASSERT(socketmap_parse(nul, sizeof(nul) - 1, &request));
+    CU_ASSERT(!socketmap_wants_lookup(&request, conf, NOW, &route, reply));
+    CHECK_STR("a NUL in it", reply, "NOTFOUND ");
+    conf_unref(conf);
+}
+
 UNIT_MAIN("socketmap", { "requests", test_parse }, { "replies", test_replies },
-          { "an over-long local part", test_overlong })
+          { "an over-long local part", test_overlong }, { "srs", test_srs })

@@ -768,6 +768,131 @@ static void test_figures(void)
     store_free(store);
 }
 
+/* The rows, sorted, without the domain's REST unless it is asked for. */
+struct auth_rows {
+    char text[1024];
+    uint64_t messages, rest, spf_pass;
+    size_t rows;
+    bool heavy; /* 192.0.2.77 is among them */
+};
+
+static bool list_auth(void *context, const struct auth_row *row)
+{
+    struct auth_rows *list = context;
+    size_t used = strlen(list->text);
+    list->rows++;
+    list->messages += row->messages;
+    list->spf_pass += row->spf[AUTH_PASS];
+    if (strcmp(row->client, "*") == 0)
+        list->rest += row->messages;
+    if (strcmp(row->client, "192.0.2.77") == 0)
+        list->heavy = true;
+    snprintf(list->text + used, sizeof(list->text) - used,
+             "[%s|%s|%s %llu/%llu p%llu s%llu d%llu m%llu %lld-%lld]", row->client,
+             row->envelope, row->helo, (unsigned long long)row->messages,
+             (unsigned long long)row->would_fail, (unsigned long long)row->spf[AUTH_PASS],
+             (unsigned long long)row->spf[AUTH_SOFTFAIL],
+             (unsigned long long)row->dkim[AUTH_PASS],
+             (unsigned long long)row->dmarc[AUTH_FAIL], (long long)row->first,
+             (long long)row->last);
+    return true;
+}
+
+static bool stop_auth(void *context, const struct auth_row *row)
+{
+    (void)row;
+    ++*(int *)context;
+    return false;
+}
+
+static void test_auth(void)
+{
+    struct store *store = furnished();
+    struct auth_rows list = { .rows = 0 };
+    struct auth_row row = { .client = "192.0.2.1",
+                            .envelope = "list.test",
+                            .helo = "mx \x1b[31m",
+                            .messages = 3,
+                            .would_fail = 2,
+                            .spf = { [AUTH_PASS] = 1, [AUTH_SOFTFAIL] = 2 },
+                            .dkim = { [AUTH_PASS] = 3 },
+                            .dmarc = { [AUTH_FAIL] = 3 },
+                            .first = 100,
+                            .last = 120 };
+    CU_ASSERT(store_auth_add(store, "example.com", NULL, 0));
+    CU_ASSERT(store_each_auth(store, "example.com", list_auth, &list));
+    CHECK_STR("none", list.text, "");
+    CU_ASSERT(store_auth_add(store, "example.com", &row, 1));
+    row.first = 90;
+    row.last = 110;
+    row.helo = "an earlier one";
+    CU_ASSERT(store_auth_add(store, "example.com", &row, 1));
+    row.first = row.last = 130;
+    row.helo = "";
+    CU_ASSERT(store_auth_add(store, "example.com", &row, 1));
+    CU_ASSERT(store_each_auth(store, "example.com", list_auth, &list));
+    CHECK_STR("added", list.text,
+              "[192.0.2.1|list.test|mx??[31m 9/6 p3 s6 d9 m9 90-130]");
+    struct auth_row two[] = { row, row };
+    two[0].helo = "another";
+    two[1].client = "2001:db8::1";
+    two[1].envelope = two[1].helo = "";
+    CU_ASSERT(store_auth_add(store, "example.com", two, 2));
+    int calls = 0;
+    CU_ASSERT(store_each_auth(store, "example.com", stop_auth, &calls));
+    CHECK_INT("stopped", calls, 1);
+    list = (struct auth_rows){ .rows = 0 };
+    CU_ASSERT(store_each_auth(store, "example.com", list_auth, &list));
+    CHECK_HAS("last HELO", list.text, "[192.0.2.1|list.test|another 12/8 ");
+    CHECK_HAS("null sender", list.text, "[2001:db8::1|| 3/2 ");
+    list = (struct auth_rows){ .rows = 0 };
+    CU_ASSERT(store_each_auth(store, "example.net", list_auth, &list));
+    CHECK_STR("another domain", list.text, "");
+    CHECK_DONE(store, store_auth_drop(store, "example.com"));
+    CHECK_DONE(store, store_auth_drop(store, "example.com"));
+    CU_ASSERT(store_each_auth(store, "example.com", list_auth, &list));
+    CHECK_STR("dropped", list.text, "");
+    store_free(store);
+}
+
+/* Forgeries from everywhere: bounded, nothing uncounted, and who sends much stays. */
+static void test_auth_bounded(void)
+{
+    enum { BATCH = 500, BATCHES = 3 * AUTH_ROWS_MAX / BATCH };
+    static char clients[BATCH][32];
+    static struct auth_row rows[BATCH];
+    struct store *store = furnished();
+    struct auth_rows list = { .rows = 0 };
+    struct auth_row heavy = { .client = "192.0.2.77",
+                              .envelope = "example.com",
+                              .helo = "mx",
+                              .messages = 50,
+                              .spf = { [AUTH_PASS] = 50 },
+                              .first = 1,
+                              .last = 1 };
+    CU_ASSERT(store_auth_add(store, "example.com", &heavy, 1));
+    for (int b = 0; b < BATCHES; b++) {
+        for (int i = 0; i < BATCH; i++) {
+            snprintf(clients[i], sizeof(clients[i]), "10.%d.%d.1", b, i);
+            rows[i] = (struct auth_row){ .client = clients[i],
+                                         .envelope = "example.com",
+                                         .helo = "x",
+                                         .messages = 1,
+                                         .spf = { [AUTH_PASS] = 1 },
+                                         .first = 100 + b,
+                                         .last = 100 + b };
+        }
+        CU_ASSERT(store_auth_add(store, "example.com", rows, BATCH));
+    }
+    CU_ASSERT(store_each_auth(store, "example.com", list_auth, &list));
+    CHECK_INT("rows", list.rows, AUTH_ROWS_MAX + 1);
+    CHECK_INT("messages", list.messages, 3 * AUTH_ROWS_MAX + 50);
+    CHECK_INT("spf", list.spf_pass, 3 * AUTH_ROWS_MAX + 50);
+    CHECK_INT("rest", list.rest, 2 * AUTH_ROWS_MAX + 1);
+    CHECK_INT("who sends much", list.heavy, true);
+    store_free(store);
+}
+
 static void test_leases(void)
 {
     struct store *store = furnished();
@@ -801,6 +926,10 @@ static void test_failing(void)
     CHECK_INT("position", store_position(store, &at), LOOKUP_FAILED);
     CHECK_INT("lock", case_change(store, EVENT_LOCK, "a", &result), COMMIT_UNCERTAIN);
     CHECK_INT("host", case_host(store, "mx1", SIDE_OLD, 0), COMMIT_UNCERTAIN);
+    struct auth_row row = { .client = "", .envelope = "", .helo = "", .messages = 1 };
+    CHECK_INT("figures", store_auth_add(store, "example.com", &row, 1), false);
+    CHECK_INT("figures", store_each_auth(store, "example.com", list_auth, NULL), false);
+    CHECK_INT("figures", store_auth_drop(store, "example.com"), COMMIT_UNCERTAIN);
     CHECK_STR("error", store_error(store), "the store is down");
     store_free(store);
 }
@@ -816,7 +945,8 @@ static void test_failing(void)
         { "a whole domain", test_whole_domain }, { "events", test_events },              \
         { "trim", test_trim }, { "every home", test_every_home },                        \
         { "hosts", test_hosts }, { "held messages", test_held },                         \
-        { "figures", test_figures },                                                     \
+        { "figures", test_figures }, { "who sends", test_auth },                         \
+        { "who sends, bounded", test_auth_bounded },                                     \
     {                                                                                    \
         "leases", test_leases                                                            \
     }

@@ -255,6 +255,59 @@ static void test_restarted(void)
 
 /* ---- a Redis that asks for a password, or forgets ---------------------- */
 
+static bool sum_auth(void *context, const struct auth_row *row)
+{
+    *(uint64_t *)context += row->messages;
+    return true;
+}
+
+static uint64_t counted(struct store *store)
+{
+    uint64_t messages = 0;
+    CU_ASSERT(store_each_auth(store, "example.com", sum_auth, &messages));
+    return messages;
+}
+
+/* Figures: a script that Redis forgot, and a Redis that stands still, which would
+ * run all that was sent to it meanwhile. */
+static void test_figures(void)
+{
+    struct redis_case rc;
+    struct auth_row rows[250];
+    char clients[250][16];
+    case_begin(&rc);
+    case_redis_start(&rc, (char *)NULL);
+    struct store *store = store_redis_new(rc.conf, NULL);
+    furnish(store);
+    for (int i = 0; i < 250; i++) {
+        snprintf(clients[i], sizeof(clients[i]), "192.0.2.%d", i);
+        rows[i] = (struct auth_row){
+            .client = clients[i], .envelope = "a", .helo = "", .messages = 1
+        };
+    }
+    CU_ASSERT(store_auth_add(store, "example.com", rows, 250));
+    tell(&rc, "SCRIPT", "FLUSH", (char *)NULL);
+    CU_ASSERT(store_auth_add(store, "example.com", rows, 250));
+    CHECK_INT("once each", counted(store), 500);
+
+    kill(rc.pid, SIGSTOP);
+    for (int i = 0; i < 3; i++) {
+        int64_t from = case_clock_ms();
+        CU_ASSERT(!store_auth_add(store, "example.com", rows, 250));
+        check_within("time limit", case_clock_ms() - from, 900, 5000);
+        CHECK_HAS("error", store_error(store), "Redis");
+    }
+    kill(rc.pid, SIGCONT);
+    CU_ASSERT(store_auth_add(store, "example.com", rows, 250));
+    CHECK_INT("the first attempt, and the last", counted(store), 1000);
+
+    tell(&rc, "SET", "sluice:auth:example.com", "nonsense", (char *)NULL);
+    CU_ASSERT(!store_auth_add(store, "example.com", rows, 1));
+    CHECK_HAS("error", store_error(store), "WRONGTYPE");
+    store_free(store);
+    case_end(&rc);
+}
+
 static struct conf *with_password(const struct redis_case *rc, const char *password,
                                   const char *more)
 {
@@ -801,6 +854,7 @@ int main(void)
         { "killed in mid-command", test_killed_in_mid_command },
         { "misbehaving", test_misbehaving },
         { "restarted", test_restarted },
+        { "figures", test_figures },
         { "password", test_password },
         { "durable", test_durable },
         { "replicas", test_replicas },

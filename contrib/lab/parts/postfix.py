@@ -5,7 +5,8 @@ Contract
   do (chroot=False: nowhere). Log, queue, data, aliases, .forward files and
   local mailboxes all lie below the instance's directory, which must be
   reachable for every user. Times are short: a deferred message is tried
-  again within seconds, unless postconf() says otherwise.
+  again within seconds, unless postconf() says otherwise. Headers that come
+  over SMTP stay as they are, as those from outside do on a real server.
 
   start() stop() kill() reload()         kill() is a crash of all its processes
   postconf(name="value") master(text)    edit the configuration (then reload)
@@ -42,6 +43,8 @@ myhostname = {hostname}
 mydestination = localhost, {hostname}
 myorigin = $myhostname
 mynetworks = 127.0.0.0/8
+smtpd_authorized_xclient_hosts = 127.0.0.0/8
+local_header_rewrite_clients =
 inet_interfaces = loopback-only
 inet_protocols = ipv4
 enable_long_queue_ids = yes
@@ -270,16 +273,20 @@ class Postfix:
     # mail in
 
     def smtp(self, sender, recipients, message, timeout=30,
-             helo="client.test"):
+             helo="client.test", client=None, login=None):
         """One message in one SMTP session; returns a Reply.
 
         A message of which some recipients were refused is sent to the others.
-        A connection that fails is a Reply with code 0.
+        A connection that fails is a Reply with code 0. client: the address it
+        seems to come from, login: who seems to have authenticated (XCLIENT);
+        else it comes from 127.0.0.1.
         """
         try:
             with smtplib.SMTP("127.0.0.1", self.port, local_hostname=helo,
-                              timeout=timeout) as client:
-                return _transaction(client, sender, recipients, message)
+                              timeout=timeout) as session:
+                if client or login:
+                    _pretend(session, client, login)
+                return _transaction(session, sender, recipients, message)
         except (OSError, smtplib.SMTPException) as error:
             return Reply(0, str(error), {})
 
@@ -388,6 +395,19 @@ class Postfix:
 
 def _first(entry, others):
     return f"{entry}, {others}" if others else entry
+
+
+def _pretend(session, client, login):
+    """XCLIENT; the session begins anew, with EHLO."""
+    words = ["XCLIENT", "NAME=[UNAVAILABLE]"]
+    if client:
+        words.append("ADDR=" + ("IPV6:" if ":" in client else "") + client)
+    if login:
+        words.append(f"LOGIN={login}")
+    session.ehlo()
+    code, text = session.docmd(" ".join(words))
+    if code != 220:
+        raise smtplib.SMTPResponseException(code, text)
 
 
 def _transaction(client, sender, recipients, message):

@@ -8,7 +8,8 @@ Contract
   cli(*words)                 one sluice command: (exit code, stdout, stderr)
   Attributes that a test may change before start(): `fence`, `sync` (argv),
   `sync_extra`, `domains` (name -> text of the domain's section), `extra`
-  (text at the end), `redis` (URL).
+  (text at the end), `redis` (URL), `auth` (text of the auth section; None:
+  there is none).
 """
 
 import json
@@ -46,6 +47,7 @@ sync {{
   command = {{{sync}}}
 {sync_extra}
 }}
+{auth}
 {domains}
 {extra}
 """
@@ -106,6 +108,7 @@ class Sluice:
         self.sync_extra = ""
         self.domains = {}
         self.extra = ""
+        self.auth = None
         self.config_path = os.path.join(directory, "sluice.conf")
         self.state = os.path.join(directory, "state")
         self.sockets = os.path.join(postfix.queue_directory, "sluice")
@@ -132,7 +135,9 @@ class Sluice:
             hold=self.hold, user=USER, group=GROUP, state=self.state,
             sockets=self.sockets,
             sync=", ".join(json.dumps(str(word)) for word in self.sync),
-            sync_extra=self.sync_extra, domains=sections, extra=self.extra)
+            sync_extra=self.sync_extra,
+            auth="" if self.auth is None else f"auth {{\n{self.auth}\n}}",
+            domains=sections, extra=self.extra)
         with open(self.config_path, "w", encoding="utf-8") as file:
             file.write(text)
 

@@ -1,0 +1,132 @@
+"""A private Knot DNS: the zones of the lab, on one loopback port, UDP and TCP.
+
+Contract
+  zone(name, records)    a zone with these records, each a line of a zone file
+      ("@ 300 TXT \\"v=spf1 -all\\"", "mail A 192.0.2.1"); SOA and NS are added.
+      The same zone again replaces it. Before start(), or followed by reload()
+  start() stop() kill()  kill() is a crash; the zones are read from their files
+  reload()               returns when the changed zones are served
+  server                 "127.0.0.1:PORT", for auth { servers = {...} }
+  knotc(*words)          Knot's control program on this instance
+  txt(text)              a TXT record's data: quoted, in strings of 255 bytes
+  also_listen            more of "ADDRESS@PORT", to be set before start()
+  Only the zones are answered for, everything else is REFUSED; with the zone "."
+  it does not exist.
+"""
+
+import os
+import time
+
+from .process import Child, run, wait_until
+
+CONFIG = """\
+server:
+    rundir: {directory}/run
+    listen: [ {listen} ]
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: {directory}/db
+log:
+  - target: stderr
+    any: info
+template:
+  - id: default
+    semantic-checks: off
+zone:
+"""
+
+ZONE = """\
+$ORIGIN {origin}
+$TTL 300
+@ SOA ns hostmaster {serial} 3600 600 86400 300
+@ NS ns
+ns A 127.0.0.1
+"""
+
+
+def txt(text):
+    """Data of a TXT record that holds this text (RFC 1035 5.1)."""
+    quoted = []
+    for at in range(0, max(1, len(text)), 255):
+        part = text[at:at + 255].replace("\\", "\\\\").replace('"', '\\"')
+        quoted.append(f'"{part}"')
+    return " ".join(quoted)
+
+
+class Dns:
+    def __init__(self, directory, port):
+        self.directory = directory
+        self.port = port
+        self.log_path = os.path.join(directory, "knot.log")
+        self._config = os.path.join(directory, "knot.conf")
+        self.also_listen = []
+        self._serials = {}
+        self._serial = int(time.time())
+        self._child = Child("knotd", self.log_path)
+        for part in ("run", "db", "zones"):
+            os.makedirs(os.path.join(directory, part))
+
+    @property
+    def server(self):
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self):
+        return self._child.pid
+
+    @property
+    def running(self):
+        return self._child.running
+
+    def zone(self, name, records):
+        self._serial += 1
+        with open(self._path(name), "w", encoding="utf-8") as file:
+            file.write(ZONE.format(origin=_origin(name), serial=self._serial))
+            file.write("".join(f"{record}\n" for record in records))
+        self._serials[name] = self._serial
+        self._write_config()
+
+    def _path(self, name):
+        name = "root" if name == "." else name
+        return os.path.join(self.directory, "zones", f"{name}.zone")
+
+    def _write_config(self):
+        listen = [f"127.0.0.1@{self.port}", *self.also_listen]
+        with open(self._config, "w", encoding="utf-8") as config:
+            config.write(CONFIG.format(directory=self.directory,
+                                       listen=", ".join(listen)))
+            for name in self._serials:
+                config.write(f"  - domain: {_origin(name)}\n"
+                             f"    file: {self._path(name)}\n")
+
+    def start(self):
+        self._write_config()
+        self._child.start(["knotd", "-c", self._config])
+        self._child.wait_ready(self._serves, 20, "answers for every zone")
+
+    def stop(self):
+        return self._child.end()
+
+    def kill(self):
+        self._child.kill()
+
+    def knotc(self, *words, check=True):
+        return run(["knotc", "-c", self._config, *words], check=check)
+
+    def reload(self):
+        self.knotc("reload")
+        wait_until(self._serves, 20, "Knot serves the changed zones")
+
+    def _serves(self):
+        """Whether each zone's serial is that of its file."""
+        code, out, _ = self.knotc("zone-status", check=False)
+        return code == 0 and all(
+            any(line.startswith(f"[{_origin(name)}]")
+                and f"serial: {serial}" in line for line in out.splitlines())
+            for name, serial in self._serials.items())
+
+
+def _origin(name):
+    return name.rstrip(".") + "."
