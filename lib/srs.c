@@ -291,6 +291,9 @@ enum srs_status srs_forward(const struct srs_keys *keys, const char *sender, int
         return status;
     if (from.ours)
         return SRS_NOT_NEEDED;
+    /* An address literal may hold the separator. */
+    if (strchr(from.domain, '='))
+        return SRS_MALFORMED;
     if (is_srs(from.local, '0'))
         return sign_guarded(keys, from.domain, from.local + 4, out);
     if (!is_srs(from.local, '1'))

@@ -262,7 +262,9 @@ static void see_received(struct verification *v, const char *value)
     } else {
         v->client = received.client;
         keep_helo(v->helo, received.helo);
-        if (!trusted(&v->verifier->conf->auth, &v->client))
+        /* A filter on that host hands mail back over loopback. */
+        if (!netaddr_is_loopback(&v->client) &&
+            !trusted(&v->verifier->conf->auth, &v->client))
             client_known(v);
     }
 }

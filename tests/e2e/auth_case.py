@@ -230,3 +230,10 @@ def bare_milter(records=(), auth="", bindir=None):
         host.sluice.write_config()
         host.milter.start()
         yield Bare(host, dns)
+        if bindir is None or bindir == os.environ["SLUICE_BINDIR"]:
+            host.milter.kill()  # libmilter needs 5 s to end
+        else:
+            host.milter.stop()  # a sanitizer has its say at the end
+        log = host.milter.log()
+        expect_true(f"no sanitizer complains: {log[-3000:]}",
+                    "Sanitizer" not in log and "runtime error" not in log)

@@ -341,6 +341,8 @@ class HostileDns:
             whole |= isinstance(value, Oversize)
             cut |= isinstance(value, Broken)
             value = value.value
+        if value is SILENT:
+            return None
         if isinstance(value, Code):
             packet = _message(query, id, question, value.rcode, [])
         else:

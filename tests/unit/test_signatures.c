@@ -1386,7 +1386,7 @@ static void test_many_fields(void)
         check_one("many fields", &out.list[i],
                   i < 7 ? "pass"
                         : "permerror: the signatures name too many header fields");
-    CU_ASSERT(took < 2000);
+    CU_ASSERT(took < 5000);
     free(names.data);
     free_message(&m);
 }
@@ -1518,9 +1518,9 @@ static void test_from_big(void)
         int64_t began = clock_ms();
         check_message(units[u], &m, "pass");
         int64_t took = clock_ms() - began;
-        if (took > 1000)
+        if (took > 5000)
             printf("\n  From of \"%s\": %lld ms\n", units[u], (long long)took);
-        CU_ASSERT(took < 1000);
+        CU_ASSERT(took < 5000);
         free(value.data);
         free_message(&m);
     }

@@ -87,6 +87,7 @@ static void test_forward(void)
         { "\"us\\er\"@example.com", SRS_DONE,
           "SRS0=9WUf=JL=example.com=user@srs.example.net" },
         /* not addresses */
+        { "u@[a=b]", SRS_MALFORMED, "" },
         { "us er@example.com", SRS_MALFORMED, "" },
         { "us\ner@example.com", SRS_MALFORMED, "" },
         { "\"user@example.com", SRS_MALFORMED, "" },
