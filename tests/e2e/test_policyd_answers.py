@@ -95,12 +95,17 @@ def test_policy_requests_in_pieces_and_pipelined():
 def test_unmanaged_keys_cost_no_lookup():
     with policyd_case() as case:
         case.ask("transport", "here@example.com")
-        before = case.lookups()
-        for key in ("*", "example.com", "x@other.example", "x@"):
-            case.ask("transport", key)
-            case.ask("virtual", key)
-            case.policy(key)
-        expect("lookups", case.lookups(), before)
+        # policyd itself looks at the history now and then.
+        expect("lookups", min(lookups_of_unmanaged(case) for _ in range(5)), 0)
+
+
+def lookups_of_unmanaged(case):
+    before = case.lookups()
+    for key in ("*", "example.com", "x@other.example", "x@"):
+        case.ask("transport", key)
+        case.ask("virtual", key)
+        case.policy(key)
+    return case.lookups() - before
 
 
 BAD_POLICY = [
