@@ -151,7 +151,7 @@ static void print_list(const struct listing *listing, int64_t now)
                                 row->held.gone_since ? "gone from hold"
                                                      : kind_name(row->held.kind),
                                 sender,
-                                recipients };
+                                recipients[0] ? recipients : "-" };
         sheet_row(sheet, cells);
     }
     if (listing->count > 0)
@@ -207,10 +207,12 @@ static void document_list(const struct listing *listing, int64_t now)
 
 /* ---- release ----------------------------------------------------------- */
 
-/* Whether every recipient's mailbox is locked; one that is not managed never is.
- * LOOKUP_FAILED: not known. */
+/* Whether every recipient's mailbox is locked; one that is not managed never is (and
+ * a message for none that is has an empty list). LOOKUP_FAILED: not known. */
 static enum lookup all_locked(struct command_context *context, const struct held *held)
 {
+    if (!held->recipients[0])
+        return LOOKUP_ABSENT;
     for (const char *at = held->recipients; *at;) {
         struct route route = { 0 };
         struct route *list[] = { &route };

@@ -375,14 +375,18 @@ void plan_make(struct session *session, const unsigned char *secret, struct plan
     trace_free(&planner.traced);
 }
 
-/* Redirects and copies are not made now; the virtual alias map redirects when
- * the message is released. */
-void plan_quarantine(struct plan *plan, struct session *session)
+/* A redirect is not made now: the virtual alias map makes it when the message is
+ * released. Copies are, and wait with it: no milter sees the message again. */
+void plan_quarantine(struct plan *plan)
 {
+    size_t kept = 0;
     if (plan->ending != ENDING_ACCEPT && plan->ending != ENDING_HOLD)
         return;
     plan->ending = ENDING_DMARC;
-    forget_copies(session);
+    for (size_t i = 0; i < plan->step_count; i++)
+        if (!plan->steps[i].remove)
+            plan->steps[kept++] = plan->steps[i];
+    plan->step_count = kept;
 }
 
 void plan_free(struct plan *plan)
@@ -434,9 +438,9 @@ static const char *record(const struct session *session, enum held_kind kind,
     char error[256];
     bool kept = held_spool_put(session->conf, &held, error, sizeof(error));
     if (!kept)
-        log_warnx("%s: the message is tried later", error);
-    bool recorded =
-        kept && store_held_put(store, session->conf->hostname, &held) == COMMIT_DONE;
+        log_warnx("%s", error);
+    bool recorded = kept && store &&
+                    store_held_put(store, session->conf->hostname, &held) == COMMIT_DONE;
     free(recipients);
     return recorded ? NULL : "not-recorded";
 }
@@ -453,6 +457,13 @@ static const char *apply_hold(const struct session *session, enum held_kind kind
                                            [HELD_DMARC] = DMARC_HOLD_REASON };
     const char *reason = reasons[kind];
     return mta->quarantine(mta->context, reason) ? NULL : "mta-refused";
+}
+
+bool apply_quarantine(const struct session *session, const struct mta *mta,
+                      struct store *store, const char *queue_id, int64_t now)
+{
+    (void)record(session, HELD_DMARC, store, queue_id, now);
+    return mta->quarantine(mta->context, DMARC_HOLD_REASON);
 }
 
 static const char *apply_steps(const struct plan *plan, const struct mta *mta)
@@ -508,7 +519,7 @@ static const char *apply_sender(struct plan *plan, const struct session *session
 {
     const struct conf_srs *srs = &session->conf->srs;
     char sender[ADDR_TEXT_MAX + 1];
-    if (!srs->domain || !session->sender || !anything_leaves(session))
+    if (!srs->domain || !mta->sender || !session->sender || !anything_leaves(session))
         return NULL;
     const struct srs_keys keys = { srs->domain, (const char *const *)srs->secrets };
     enum srs_status status = srs_forward(&keys, session->sender, now, sender);
@@ -530,6 +541,7 @@ static const char *apply_ending(const struct plan *plan, const struct session *s
                                 const struct mta *mta, struct store *store,
                                 const char *queue_id, int64_t now)
 {
+    const char *trouble;
     switch (plan->ending) {
     case ENDING_LATER:
         break;
@@ -538,7 +550,9 @@ static const char *apply_ending(const struct plan *plan, const struct session *s
     case ENDING_LOOP:
         return apply_hold(session, HELD_LOOP, mta, store, queue_id, now);
     case ENDING_DMARC:
-        return apply_hold(session, HELD_DMARC, mta, store, queue_id, now);
+        trouble = apply_steps(plan, mta);
+        return trouble ? trouble
+                       : apply_hold(session, HELD_DMARC, mta, store, queue_id, now);
     case ENDING_ACCEPT:
         return apply_steps(plan, mta);
     }

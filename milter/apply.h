@@ -53,7 +53,7 @@ void plan_make(struct session *session, const unsigned char *secret, struct plan
 void plan_free(struct plan *plan);
 /* Its author's DMARC policy puts the message on hold, whatever else would become
  * of it, unless it is tried later or held as a loop. */
-void plan_quarantine(struct plan *plan, struct session *session);
+void plan_quarantine(struct plan *plan);
 #define DMARC_HOLD_REASON "sluice: DMARC policy"
 
 struct mta {
@@ -62,6 +62,7 @@ struct mta {
     bool (*add)(void *context, const char *address, const char *notify);
     bool (*remove)(void *context, const char *text);
     bool (*header)(void *context, const char *name, const char *value);
+    /* NULL: the MTA does not let the sender be changed */
     bool (*sender)(void *context, const char *address);
 };
 
@@ -69,6 +70,12 @@ struct mta {
  * queue_id may be NULL (unknown). */
 void plan_apply(struct plan *plan, const struct session *session, const struct mta *mta,
                 struct store *store, const char *queue_id, int64_t now);
+
+/* The same hold for a message that plan_make() was not asked about, for it has no
+ * managed mailbox. It does not wait for Redis: recorded as well as can be (store may
+ * be NULL), it goes on hold. false: the MTA refuses. */
+bool apply_quarantine(const struct session *session, const struct mta *mta,
+                      struct store *store, const char *queue_id, int64_t now);
 
 /* The figures of a message that was accepted: floaters, arrivals. */
 void plan_count(const struct plan *plan, const struct session *session,

@@ -407,7 +407,8 @@ static void put_dmarc(struct text *text, const struct dmarc_outcome *dmarc)
     if (dmarc->policy_tag && dmarc->policy_tag[0])
         put_comment(text, "%s=%s", dmarc->policy_tag, dmarc_policy_name(dmarc->policy));
     put_quoted(text, "reason", dmarc->reason);
-    if (dmarc->result == AUTH_FAIL)
+    if (dmarc->result == AUTH_FAIL ||
+        (dmarc->result == AUTH_PERMERROR && dmarc->disposition != DMARC_NONE))
         put_value(text, "policy.dmarc", dmarc_policy_name(dmarc->disposition));
     put_value(text, "header.from", dmarc->from);
 }

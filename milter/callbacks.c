@@ -13,7 +13,8 @@
  * Answers
  *   Nothing is ever refused before the end of message (Postfix takes that badly
  *   on non_smtpd_milters), and there only with 451; with 550 only where enforce
- *   = reject, and never to a client that is trusted, local or logged in.
+ *   = reject, or a message is full of forged results, and never to a client that is
+ *   trusted, local or logged in.
  *
  * Time limits
  *   Postfix keeps a connection as long as its SMTP client keeps a session, and
@@ -62,6 +63,7 @@ struct client {
     struct pool *pool;                 /* of the present message, or NULL */
     unsigned long no_reply;            /* SMFIP_NR_* as negotiated */
     bool with_notify;                  /* SMFIF_ADDRCPT_PAR was granted */
+    bool with_sender;                  /* SMFIF_CHGFROM was */
     bool with_space;                   /* SMFIP_HDR_LEADSPC: values as in the message */
 };
 
@@ -250,6 +252,7 @@ static sfsistat on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long 
     ask_macros(ctx);
     client->no_reply = *want_events & REPLIES_UNWANTED;
     client->with_notify = *want_actions & SMFIF_ADDRCPT_PAR;
+    client->with_sender = *want_actions & SMFIF_CHGFROM;
     client->with_space = *want_events & SMFIP_HDR_LEADSPC;
     smfi_setpriv(ctx, client);
     return SMFIS_CONTINUE;
@@ -312,8 +315,7 @@ static sfsistat on_header(SMFICTX *ctx, char *name, char *value)
     if (client && client->verification)
         verify_header(client->verification, name, value);
     if (client)
-        session_header(client->session, name,
-                       client->with_space && value[0] == ' ' ? value + 1 : value);
+        session_header(client->session, name, value);
     return carry_on(client, SMFIP_NR_HDR);
 }
 
@@ -464,6 +466,9 @@ static void write_results(SMFICTX *ctx, const struct verified *verified,
                           const char *queue_id)
 {
     bool done = true;
+    if (verified->flooded)
+        log_warnx("%s: forged " AUTHRES_HEADER " fields stay, there are too many of them",
+                  queue_id ? queue_id : "NOQUEUE");
     for (size_t i = verified->forged_count; i > 0; i--)
         done &= smfi_chgheader(ctx, unconst(AUTHRES_HEADER), (int)verified->forged[i - 1],
                                NULL) == MI_SUCCESS;
@@ -498,12 +503,36 @@ static void count_sender(const struct client *client, const struct verified *ver
 static sfsistat refuse(SMFICTX *ctx, const struct client *client,
                        const struct verified *verified)
 {
-    char text[ADDR_DOMAIN_MAX + 64];
-    snprintf(text, sizeof(text), "refused by the DMARC policy of %s", verified->from);
+    char text[ADDR_DOMAIN_MAX + 64] = "too many forged " AUTHRES_HEADER " fields";
+    if (!verified->flooded)
+        snprintf(text, sizeof(text), "refused by the DMARC policy of %s", verified->from);
     report_verified(client->session, verified, "reject",
+                    verified->flooded ? "forged-results" : NULL,
                     smfi_getsymval(ctx, unconst("i")));
     smfi_setreply(ctx, unconst("550"), unconst("5.7.1"), unconst(text));
     return SMFIS_REJECT;
+}
+
+static struct mta mta_of(SMFICTX *ctx, const struct client *client)
+{
+    return (struct mta){ .context = ctx,
+                         .quarantine = mta_quarantine,
+                         .add = mta_add,
+                         .remove = mta_remove,
+                         .sender = client->with_sender ? mta_sender : NULL,
+                         .header = mta_header };
+}
+
+static bool put_on_hold(SMFICTX *ctx, const struct client *client, const char *queue_id)
+{
+    const struct mta mta = mta_of(ctx, client);
+    struct store *store = pool_take(client->pool);
+    bool held = apply_quarantine(client->session, &mta, store, queue_id, time(NULL));
+    if (store)
+        pool_give(client->pool, store);
+    if (!held)
+        log_warnx("the MTA refuses to quarantine");
+    return held;
 }
 
 /* A message for no managed mailbox. */
@@ -511,12 +540,11 @@ static sfsistat pass_on(SMFICTX *ctx, const struct client *client,
                         const struct verified *verified)
 {
     const char *queue_id = smfi_getsymval(ctx, unconst("i"));
-    bool hold = enforced(pool_conf(client->pool), verified) == DMARC_QUARANTINE;
     write_results(ctx, verified, queue_id);
-    if (hold && !mta_quarantine(ctx, DMARC_HOLD_REASON))
-        log_warnx("the MTA refuses to quarantine");
+    bool hold = enforced(pool_conf(client->pool), verified) == DMARC_QUARANTINE &&
+                put_on_hold(ctx, client, queue_id);
     if (verified->done)
-        report_verified(client->session, verified, hold ? "quarantine" : "none",
+        report_verified(client->session, verified, hold ? "quarantine" : "none", NULL,
                         queue_id);
     return SMFIS_CONTINUE;
 }
@@ -526,12 +554,7 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client,
 {
     struct session *session = client->session;
     const char *queue_id = smfi_getsymval(ctx, unconst("i"));
-    const struct mta mta = { .context = ctx,
-                             .quarantine = mta_quarantine,
-                             .add = mta_add,
-                             .remove = mta_remove,
-                             .sender = mta_sender,
-                             .header = mta_header };
+    const struct mta mta = mta_of(ctx, client);
     int64_t now = time(NULL);
     struct plan plan;
 
@@ -542,7 +565,7 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client,
         store && plan_wants_secret(session) && pool_secret(client->pool, store, secret);
     plan_make(session, keyed ? secret : NULL, &plan);
     if (enforced(session->conf, verified) == DMARC_QUARANTINE)
-        plan_quarantine(&plan, session);
+        plan_quarantine(&plan);
     if (plan.ending != ENDING_LATER)
         write_results(ctx, verified, queue_id);
     plan_apply(&plan, session, &mta, store, queue_id, now);
@@ -555,21 +578,30 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client,
     return result;
 }
 
+static sfsistat settle_message(SMFICTX *ctx, struct client *client,
+                               const struct verified *verified)
+{
+    const struct session *session = client->session;
+    bool flood = verified->flooded && !verified->exempt;
+    if (flood || enforced(pool_conf(client->pool), verified) == DMARC_REJECT)
+        return refuse(ctx, client, verified);
+    if (!session_managed(session) && !session->incomplete)
+        return pass_on(ctx, client, verified);
+    count_deciding(1);
+    sfsistat result = decide_message(ctx, client, verified);
+    count_deciding(-1);
+    return result;
+}
+
 static sfsistat end_of_message(SMFICTX *ctx, struct client *client)
 {
     struct verified verified = { .from = "" };
-    const struct session *session = client->session;
     if (client->verification)
         verify_finish(client->verification, &verified);
-    if (verified.done)
+    sfsistat result = settle_message(ctx, client, &verified);
+    /* What is tried later will be counted when it comes again. */
+    if (verified.done && result != SMFIS_TEMPFAIL)
         count_sender(client, &verified, time(NULL));
-    if (enforced(pool_conf(client->pool), &verified) == DMARC_REJECT)
-        return refuse(ctx, client, &verified);
-    if (!session_managed(session) && !session->incomplete)
-        return pass_on(ctx, client, &verified);
-    count_deciding(1);
-    sfsistat result = decide_message(ctx, client, &verified);
-    count_deciding(-1);
     return result;
 }
 

@@ -22,11 +22,13 @@
 #include "dmarc.h"
 #include "dmarc_walk.h"
 
+/* An author's domain. */
 struct dmarc {
     struct resolver *resolver;
     const struct suffixes *suffixes;
     enum conf_discovery discovery;
     struct dmarc_walk author;
+    struct dmarc *next; /* another one of the same message; or NULL */
 };
 
 /* ---- asking -------------------------------------------------------------- */
@@ -57,18 +59,31 @@ struct dmarc *dmarc_new(struct resolver *resolver, const struct suffixes *suffix
     dmarc->resolver = resolver;
     dmarc->suffixes = suffixes;
     dmarc->discovery = discovery;
+    dmarc->next = NULL;
     if (dmarc_walk_start(&dmarc->author, from_domain ? from_domain : "", discovery) &&
         dmarc->author.domain[0])
         ask_for_author(dmarc);
     return dmarc;
 }
 
+void dmarc_add(struct dmarc *dmarc, const char *from_domain)
+{
+    struct dmarc *other =
+        dmarc_new(dmarc->resolver, dmarc->suffixes, dmarc->discovery, from_domain);
+
+    while (dmarc->next)
+        dmarc = dmarc->next;
+    dmarc->next = other;
+}
+
 void dmarc_free(struct dmarc *dmarc)
 {
-    if (!dmarc)
-        return;
-    dmarc_walk_drop(&dmarc->author);
-    free(dmarc);
+    while (dmarc) {
+        struct dmarc *next = dmarc->next;
+        dmarc_walk_drop(&dmarc->author);
+        free(dmarc);
+        dmarc = next;
+    }
 }
 
 /* What ask_for_author() asked for last. */
@@ -433,16 +448,15 @@ static bool may_be_judged(const struct dmarc *dmarc, const struct from_author *a
     return false;
 }
 
-void dmarc_finish(struct dmarc *dmarc, const struct dmarc_evidence *evidence,
-                  int64_t deadline_ms, struct dmarc_outcome *out)
+/* One author's domain. */
+static void judge_author(struct dmarc *dmarc, const struct dmarc_evidence *evidence,
+                         int64_t deadline_ms, struct dmarc_outcome *out)
 {
     bool several = evidence->author && evidence->author->status == FROM_SEVERAL;
     struct evidence found;
 
     memset(out, 0, sizeof(*out));
     out->policy_tag = "";
-    if (!may_be_judged(dmarc, evidence->author, out))
-        return;
     memcpy(out->from, dmarc->author.domain, sizeof(out->from));
     dmarc->author.known = 0;
     const struct dmarc_record *record = discover(dmarc, deadline_ms, out);
@@ -462,4 +476,35 @@ void dmarc_finish(struct dmarc *dmarc, const struct dmarc_evidence *evidence,
         out->disposition = record->testing || evidence->sample >= (unsigned)record->pct
                                ? one_step_down(out->policy)
                                : out->policy;
+}
+
+/* The strictest policy among those of the domains that fail; result and reason
+ * stay. */
+static void judge_all(struct dmarc *dmarc, const struct dmarc_evidence *evidence,
+                      int64_t deadline_ms, struct dmarc_outcome *out)
+{
+    for (; dmarc; dmarc = dmarc->next) {
+        struct dmarc_outcome one;
+        if (dmarc->author.count == 0)
+            continue;
+        judge_author(dmarc, evidence, deadline_ms, &one);
+        if (one.result != AUTH_FAIL || one.disposition <= out->disposition)
+            continue;
+        memcpy(out->from, one.from, sizeof(out->from));
+        memcpy(out->record_at, one.record_at, sizeof(out->record_at));
+        out->policy = one.policy;
+        out->policy_tag = one.policy_tag;
+        out->disposition = one.disposition;
+    }
+}
+
+void dmarc_finish(struct dmarc *dmarc, const struct dmarc_evidence *evidence,
+                  int64_t deadline_ms, struct dmarc_outcome *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->policy_tag = "";
+    if (may_be_judged(dmarc, evidence->author, out))
+        judge_author(dmarc, evidence, deadline_ms, out);
+    else if (out->result == AUTH_PERMERROR)
+        judge_all(dmarc, evidence, deadline_ms, out);
 }

@@ -26,15 +26,19 @@ const char *dmarc_policy_name(enum dmarc_policy policy);
  * temperror: DNS did not answer, and without that answer it cannot be told; also
  *   where SPF or DKIM could not be told and would align (RFC 7489 6.6.2).
  * permerror: From is malformed or names different domains; a record with no valid
- *   policy and nowhere to report that to. */
+ *   policy and nowhere to report that to.
+ *
+ * Where From is malformed or names different domains, what is not the result is
+ * that of the author's domain which fails with the strictest policy (RFC 7489
+ * 6.6.1): nobody escapes it by naming another one beside it. */
 struct dmarc_outcome {
     enum auth_result result;             /* none pass fail temperror permerror */
     char from[ADDR_DOMAIN_MAX + 1];      /* header.from; "" when there is none */
     char record_at[ADDR_DOMAIN_MAX + 1]; /* where the record was found; or "" */
     enum dmarc_policy policy;            /* p, sp or np, whichever applies */
     const char *policy_tag;              /* "p", "sp", "np"; "" without a usable record */
-    enum dmarc_policy disposition;       /* of a failing message: policy after pct
-                                            (RFC 7489) or t=y (RFC 9989); else none */
+    enum dmarc_policy disposition;       /* of what fails: policy after pct (RFC
+                                            7489) or t=y (RFC 9989); else none */
     bool spf_aligned, dkim_aligned;      /* an aligned pass */
     char reason[128]; /* one line for a person; "" with a plain result */
 };
@@ -45,14 +49,17 @@ struct dmarc; /* one message */
  * NULL: no memory, which dmarc_finish() takes. */
 struct dmarc *dmarc_new(struct resolver *resolver, const struct suffixes *suffixes,
                         enum conf_discovery discovery, const char *from_domain);
+/* Another domain that From names; only the first one is judged of FROM_ONE and
+ * FROM_SEVERAL. Without memory it is left out. */
+void dmarc_add(struct dmarc *dmarc, const char *from_domain);
 void dmarc_free(struct dmarc *dmarc); /* NULL is fine */
 
 /* spf: the result of the MAIL FROM identity (of HELO for a null sender) and its
  * domain. sample: 0 to 99, random, for pct.
  *
  * author: what all From fields came to. FROM_SEVERAL never passes, but the policy
- * of its domain applies; FROM_DIFFERENT and FROM_MALFORMED are permerror, FROM_NONE
- * is none, whatever dmarc_new() was given. NULL: as FROM_ONE. */
+ * of its domain applies; FROM_DIFFERENT and FROM_MALFORMED are permerror, with the
+ * strictest policy of those that fail; FROM_NONE is none. NULL: as FROM_ONE. */
 struct dmarc_evidence {
     enum auth_result spf;
     const char *spf_domain;

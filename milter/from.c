@@ -29,7 +29,8 @@ struct reader {
     enum token token; /* the one being looked at */
     char special;     /* of SPECIAL: one of <>@,:;. else '\0' */
     const char *start;
-    size_t len; /* of ATOM */
+    size_t len;                 /* of ATOM */
+    struct from_author *author; /* whose domains are noted; or NULL */
 };
 
 static bool is_atext(char c)
@@ -165,6 +166,15 @@ static void read_words(struct reader *reader, struct words *words)
     }
 }
 
+static void note_domain(struct from_author *author, const char *domain)
+{
+    for (size_t i = 0; i < author->count; i++)
+        if (strcmp(author->domains[i], domain) == 0)
+            return;
+    if (author->count < FROM_DOMAINS_MAX)
+        memcpy(author->domains[author->count++], domain, strlen(domain) + 1);
+}
+
 /* The '@' is being looked at. */
 static bool read_at_domain(struct reader *reader, const struct words *local,
                            char out[ADDR_DOMAIN_MAX + 1])
@@ -172,7 +182,11 @@ static bool read_at_domain(struct reader *reader, const struct words *local,
     if (reader->special != '@' || local->count == 0 || local->apart)
         return false;
     next(reader);
-    return read_domain(reader, out);
+    if (!read_domain(reader, out))
+        return false;
+    if (reader->author)
+        note_domain(reader->author, out);
+    return true;
 }
 
 /* "@a,@b:" (RFC 5322 4.4, obs-route), which a mail program does not show. */
@@ -231,8 +245,8 @@ static void list_add(struct list *list, const char *domain)
 /* An address that may be the unquoted display name of another one, as many
  * programs write it: a@b.com <a@b.com>. Where the domains are not the same, two
  * readers may take it for two authors. */
-static bool read_bare(struct reader *reader, const struct words *words,
-                      struct list *list, char domain[ADDR_DOMAIN_MAX + 1])
+static bool read_bare(struct reader *reader, const struct words *words, struct list *list,
+                      char domain[ADDR_DOMAIN_MAX + 1])
 {
     char shown[ADDR_DOMAIN_MAX + 1];
 
@@ -305,14 +319,18 @@ static bool is_field_text(const char *value, size_t len)
     return true;
 }
 
-enum from_status from_domain(const char *value, size_t len, char out[ADDR_DOMAIN_MAX + 1])
+/* author: takes the domains, also those of a malformed field; or NULL. */
+static enum from_status read_field(const char *value, size_t len,
+                                   char out[ADDR_DOMAIN_MAX + 1],
+                                   struct from_author *author)
 {
-    struct reader reader = { .at = value, .end = value + len };
+    size_t used = len <= FROM_VALUE_MAX ? len : FROM_VALUE_MAX;
+    struct reader reader = { .at = value, .end = value + used, .author = author };
     struct list list = { .domain = out };
     enum from_status status = FROM_MALFORMED;
 
     out[0] = '\0';
-    if (len <= FROM_VALUE_MAX && is_field_text(value, len) && read_list(&reader, &list)) {
+    if (read_list(&reader, &list) && used == len && is_field_text(value, len)) {
         if (list.count == 0)
             status = FROM_NONE;
         else if (list.differ)
@@ -325,12 +343,18 @@ enum from_status from_domain(const char *value, size_t len, char out[ADDR_DOMAIN
     return status;
 }
 
+enum from_status from_domain(const char *value, size_t len, char out[ADDR_DOMAIN_MAX + 1])
+{
+    return read_field(value, len, out, NULL);
+}
+
 /* ---- a message ----------------------------------------------------------- */
 
 void from_author_reset(struct from_author *author)
 {
     author->status = FROM_NONE;
     author->fields = 0;
+    author->count = 0;
     author->domain[0] = '\0';
 }
 
@@ -353,7 +377,7 @@ static enum from_status both(const struct from_author *author, enum from_status 
 void from_author_add(struct from_author *author, const char *value, size_t len)
 {
     char domain[ADDR_DOMAIN_MAX + 1];
-    enum from_status status = from_domain(value, len, domain);
+    enum from_status status = read_field(value, len, domain, author);
 
     if (author->fields++ > 0)
         status = both(author, status, domain);

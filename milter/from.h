@@ -9,7 +9,7 @@
 
 #include "addr.h"
 
-/* Longer than this: FROM_MALFORMED. */
+/* Longer than this: FROM_MALFORMED, and what comes behind it is not read. */
 #define FROM_VALUE_MAX 65536
 
 enum from_status {
@@ -26,14 +26,23 @@ enum from_status {
 enum from_status from_domain(const char *value, size_t len,
                              char out[ADDR_DOMAIN_MAX + 1]);
 
+#define FROM_DOMAINS_MAX 5
+
 /* The author of a message, whose From fields are added one after the other. A
  * message is to have one: with more it is never FROM_ONE. Where they name one
  * domain between them it is FROM_SEVERAL, so that the policy of that domain
- * still applies. */
+ * still applies.
+ *
+ * domains: each that an address names, as far as the fields could be read, in
+ * their order, whatever the status: a mail program may show any of them, and none
+ * gets rid of its policy by what stands beside it. More than FROM_DOMAINS_MAX are
+ * passed over. */
 struct from_author {
     enum from_status status;
     unsigned fields;
     char domain[ADDR_DOMAIN_MAX + 1]; /* of FROM_ONE and FROM_SEVERAL, else "" */
+    size_t count;
+    char domains[FROM_DOMAINS_MAX][ADDR_DOMAIN_MAX + 1];
 };
 
 void from_author_reset(struct from_author *author); /* FROM_NONE, no field */

@@ -22,6 +22,8 @@
  *   no-trace-key           Redis has no key for the trace header
  *   not-recorded           the hold could not be recorded, so it was not made
  *   dmarc                  enforce = quarantine: on hold until a person looks
+ *   forged-results         refused: more Authentication-Results fields in this host's
+ *                          name than can be removed
  *   locked                 hold = defer: the sender keeps it
  *   too-many-recipients, no-memory, no-queue-id, no-token, mta-refused, loop,
  *   transport
@@ -157,13 +159,14 @@ static void begin_line(const struct session *session, const char *words,
 }
 
 void report_verified(const struct session *session, const struct verified *verified,
-                     const char *verdict, const char *queue_id)
+                     const char *verdict, const char *reason, const char *queue_id)
 {
     struct line line;
     char id[ID_MAX];
     begin_line(session, verified->words, queue_id, &line, id);
-    log_info("%s: verdict=%s from=<%s> client=[%s] helo=%s%s", id, verdict, line.sender,
-             line.client, line.helo, line.words);
+    log_info("%s: verdict=%s from=<%s> client=[%s] helo=%s%s%s%s", id, verdict,
+             line.sender, line.client, line.helo, reason ? " reason=" : "",
+             reason ? reason : "", line.words);
 }
 
 void report_message(const struct plan *plan, const struct session *session,

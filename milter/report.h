@@ -14,9 +14,9 @@
 void report_message(const struct plan *plan, const struct session *session,
                     const char *words, const char *queue_id);
 /* One line about a message for no managed mailbox, or one that is refused.
- * verdict: "none", "quarantine" or "reject". */
+ * verdict: "none", "quarantine" or "reject"; reason: one word, or NULL. */
 void report_verified(const struct session *session, const struct verified *verified,
-                     const char *verdict, const char *queue_id);
+                     const char *verdict, const char *reason, const char *queue_id);
 
 /* Says once a minute, and whenever the text changes, why lookups fail. */
 void report_store_trouble(const char *error);

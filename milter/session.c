@@ -254,6 +254,17 @@ static void keep_trace(struct session *session, const char *value)
     session->trace_len += len + 1;
 }
 
+/* value may have the blanks that stand behind the colon. */
+static void keep_message_id(struct session *session, const char *value)
+{
+    value += strspn(value, " \t\r\n");
+    if (strlen(value) > SESSION_MESSAGE_ID_MAX)
+        return;
+    session->message_id = strdup(value);
+    if (!session->message_id)
+        session->incomplete = "no-memory";
+}
+
 void session_header(struct session *session, const char *name, const char *value)
 {
     if (!session_managed(session))
@@ -261,10 +272,7 @@ void session_header(struct session *session, const char *name, const char *value
     if (strcasecmp(name, TRACE_HEADER) == 0) {
         keep_trace(session, value);
     } else if (session->conf->side == SIDE_NEW && !session->message_id &&
-               strcasecmp(name, "Message-ID") == 0 &&
-               strlen(value) <= SESSION_MESSAGE_ID_MAX) {
-        session->message_id = strdup(value);
-        if (!session->message_id)
-            session->incomplete = "no-memory";
+               strcasecmp(name, "Message-ID") == 0) {
+        keep_message_id(session, value);
     }
 }

@@ -71,6 +71,7 @@ void session_mail(struct session *session, const struct conf *conf, const char *
                   const char *auth);
 /* parameters: the ESMTP parameters of RCPT TO, NULL-terminated; may be NULL. */
 void session_rcpt(struct session *session, const char *text, char *const *parameters);
+/* value with or without the white space in front of it. */
 void session_header(struct session *session, const char *name, const char *value);
 /* Whether anything about this message is sluice's business. */
 bool session_managed(const struct session *session);

@@ -7,6 +7,11 @@
  * the addresses of their names. What the evaluation will not reach is not asked
  * for: terms behind "all" or behind an address block that the client is in.
  * Nothing is kept: the answers are in the resolver's cache when they are needed.
+ *
+ * The resolver's thread serves all messages and is not to be kept busy by one:
+ * what only an attacker writes (senders past RFC 5321 4.5.3.1, domain-specs of
+ * dozens of macros) is left to spf_check(), and so is everything once the budget is
+ * spent.
  */
 #include "spf_prefetch.h"
 
@@ -17,6 +22,9 @@
 #include "dnsdata.h"
 #include "spf_answer.h"
 #include "spf_identity.h"
+
+#define SENDER_MAX 320 /* 64 and 255 bytes, and '@' */
+#define SPEC_MAX   128
 
 /* One prefetch; freed by the last errand. */
 struct prefetch {
@@ -88,12 +96,14 @@ static void ask_pointers(struct prefetch *prefetch)
     send_errand(prefetch, ERRAND_POINTERS, name, RR_PTR);
 }
 
-/* The name that a domain-spec stands for. false: that is not known yet. */
+/* The name that a domain-spec stands for. false: not known yet, or left out. */
 static bool expand(struct prefetch *prefetch, const char *domain, const char *spec,
                    size_t len, char name[SPF_NAME_MAX + 1])
 {
     struct spf_macro_values values = prefetch->identity.values;
 
+    if (len > SPEC_MAX || atomic_load(&prefetch->budget) <= 0)
+        return false;
     if (spf_macro_used(spec, len, 'p'))
         ask_pointers(prefetch);
     values.domain = domain;
@@ -167,7 +177,8 @@ static void ask_record(struct prefetch *prefetch, const char *domain,
     char why[256];
     struct spf_loaded *loaded = malloc(sizeof(*loaded));
 
-    if (loaded && spf_load(answer, loaded, why, sizeof(why)) == SPF_LOADED)
+    if (loaded && atomic_load(&prefetch->budget) > 0 &&
+        spf_load(answer, loaded, why, sizeof(why)) == SPF_LOADED)
         ask_terms(prefetch, domain, &loaded->record);
     free(loaded);
 }
@@ -210,7 +221,8 @@ void spf_prefetch_begin(struct resolver *resolver, const struct spf_question *qu
     atomic_init(&prefetch->errands, 1);
     atomic_init(&prefetch->budget, SPF_PREFETCH_MAX);
     prefetch->resolver = resolver;
-    if (spf_identity_of(question, &prefetch->identity, &why))
+    if (spf_identity_of(question, &prefetch->identity, &why) &&
+        strlen(prefetch->identity.sender) <= SENDER_MAX)
         send_errand(prefetch, ERRAND_RECORD, prefetch->identity.domain, RR_TXT);
     leave(prefetch);
 }

@@ -36,6 +36,9 @@
 #define HELO_MAX 255
 /* Received lines that are followed; real chains of filters have a handful. */
 #define HOPS_MAX 20
+/* Postfix looks for each field that is to go from the first line of the header on,
+ * 0.3 us a line (measured): half a second, some 2000 fields in a row. */
+#define FORGED_LINES_MAX 2000000
 
 /* ---- one configuration -------------------------------------------------- */
 
@@ -125,6 +128,7 @@ struct verification {
     const char *sender;
     bool exempt;
     enum hop hop;
+    bool resubmitted; /* by a process of a trusted host */
     unsigned hops;
     struct netaddr client;
     char helo[HELO_MAX + 1];
@@ -135,6 +139,8 @@ struct verification {
     unsigned results_seen; /* fields of that name */
     unsigned *forged;
     size_t forged_count, forged_room;
+    size_t lines;        /* of the header so far */
+    size_t forged_lines; /* sum of lines at each forged field */
 
     /* results that struct verified points to */
     struct spf_outcome spf, spf_helo;
@@ -257,29 +263,48 @@ static void see_received(struct verification *v, const char *value)
     struct received received;
     if (!received_parse(value, strlen(value), &received) || ++v->hops > HOPS_MAX) {
         v->hop = HOP_HIDDEN;
-    } else if (received.authenticated || received.client.family == AF_UNSPEC) {
+    } else if (received.authenticated) {
         v->hop = HOP_OWN;
+    } else if (received.client.family == AF_UNSPEC) {
+        /* A process of that host began the message, or only put it back (Postfix'
+         * "postsuper -r", by which held mail is released): the next line tells. */
+        v->resubmitted = true;
     } else {
         v->client = received.client;
         keep_helo(v->helo, received.helo);
         /* A filter on that host hands mail back over loopback. */
         if (!netaddr_is_loopback(&v->client) &&
-            !trusted(&v->verifier->conf->auth, &v->client))
-            client_known(v);
+            !trusted(&v->verifier->conf->auth, &v->client)) {
+            /* Resubmitted, the envelope may be another one by now. */
+            if (v->resubmitted)
+                v->hop = HOP_HIDDEN;
+            else
+                client_known(v);
+        }
     }
 }
 
 static void see_from(struct verification *v, const char *value)
 {
     const struct verifier *verifier = v->verifier;
+    size_t known = v->author.count;
     from_author_add(&v->author, value, strlen(value));
-    if (!v->dmarc && v->author.domain[0] && verifier->suffixes && v->hop != HOP_OWN)
-        v->dmarc = dmarc_new(verifier->resolver, verifier->suffixes,
-                             verifier->conf->auth.discovery, v->author.domain);
+    if (!verifier->suffixes || v->hop == HOP_OWN)
+        return;
+    for (size_t i = known; i < v->author.count; i++) {
+        if (v->dmarc)
+            dmarc_add(v->dmarc, v->author.domains[i]);
+        else
+            v->dmarc = dmarc_new(verifier->resolver, verifier->suffixes,
+                                 verifier->conf->auth.discovery, v->author.domains[i]);
+    }
 }
 
 static void note_forged(struct verification *v, unsigned number)
 {
+    v->forged_lines += v->lines;
+    if (v->forged_lines > FORGED_LINES_MAX)
+        return;
     if (v->forged_count == v->forged_room) {
         size_t room = v->forged_room ? v->forged_room * 2 : 8;
         unsigned *grown = reallocarray(v->forged, room, sizeof(*grown));
@@ -300,10 +325,19 @@ static void see_results(struct verification *v, const char *value)
         note_forged(v, v->results_seen);
 }
 
+static size_t count_lines(const char *value)
+{
+    size_t lines = 1;
+    for (const char *lf = strchr(value, '\n'); lf; lf = strchr(lf + 1, '\n'))
+        lines++;
+    return lines;
+}
+
 void verify_header(struct verification *v, const char *name, const char *value)
 {
     if (!v->verifier)
         return;
+    v->lines += count_lines(value);
     if (v->signatures)
         signatures_header(v->signatures, name, value);
     if (strcasecmp(name, AUTHRES_HEADER) == 0)
@@ -393,7 +427,8 @@ static void write_words(const struct verification *v, struct verified *out)
     if (auth->dmarc)
         fprintf(words, " dmarc=%s", auth_result_name(out->dmarc));
     if (v->author.domain[0])
-        fprintf(words, " header-from=%s", log_value(v->author.domain, from, sizeof(from)));
+        fprintf(words, " header-from=%s",
+                log_value(v->author.domain, from, sizeof(from)));
     if (!netaddr_equal(&v->client, &v->peer))
         fprintf(words, " origin=[%s]", netaddr_format(&v->client, client));
     fclose(words);
@@ -440,8 +475,9 @@ static void evaluate(struct verification *v, struct verified *out)
         facts.dmarc = &v->judged;
         out->dmarc = v->judged.result;
         out->record_at = v->judged.record_at;
-        if (v->judged.result == AUTH_FAIL)
-            out->disposition = v->judged.disposition;
+        out->disposition = v->judged.disposition;
+        if (v->judged.disposition != DMARC_NONE)
+            out->from = v->judged.from;
     }
     write_headers(v, &facts, out);
     write_words(v, out);
@@ -457,6 +493,10 @@ void verify_finish(struct verification *v, struct verified *out)
     out->exempt = v->exempt;
     out->forged = v->forged;
     out->forged_count = v->forged_count;
+    if (v->forged_lines > FORGED_LINES_MAX) {
+        out->flooded = true;
+        out->forged_count = 0;
+    }
     out->client = v->client;
     out->helo = v->helo;
     out->from = v->author.domain;

@@ -65,12 +65,15 @@ struct verified {
      * fields of that name, from 1, rising. */
     const unsigned *forged;
     size_t forged_count;
+    bool flooded; /* so many that Postfix would be busy for long with deleting
+                     them: then none is told */
     /* What was not evaluated is AUTH_NONE. */
     enum auth_result spf, dkim, dmarc;
     bool would_fail; /* SPF: under "-all" it would fail */
     enum dmarc_policy disposition; /* what the author's domain asks for: of a
                                       message that fails, else DMARC_NONE */
-    const char *from;   /* domain of From, or "" */
+    const char *from;   /* domain of From; of several the one with that
+                           disposition; or "" */
     const char *record_at; /* domain of the DMARC record, or "" */
     struct netaddr client; /* whom SPF was asked about */
     const char *helo;

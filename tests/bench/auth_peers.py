@@ -69,7 +69,6 @@ options {{
   hs_cache_dir = "{directory}";
   cache_file = "{directory}/symbols.cache";
   stats_file = "{directory}/stats.ucl";
-  disable_hyperscan = true;
   task_timeout = 20s;
 }}
 logging {{ type = "console"; level = "error"; }}

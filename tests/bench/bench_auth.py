@@ -4,15 +4,18 @@ Straight over the milter protocol (milter_load, 10 connections kept open, the sa
 20 messages of 4 KB signed with RSA-2048, one Knot for all of them):
 sluice-milter, opendkim and opendmarc in turn, rspamd with these checks alone, and
 a filter that does nothing. Then the same filters behind one Postfix, a port for
-each (smtp-source, 10 sessions). A run counts only when every message came back
-with spf=pass, dkim=pass and dmarc=pass.
+each (smtp-source, 10 sessions). A run counts only when the messages came back
+with spf=pass, dkim=pass and dmarc=pass: every one from sluice, 99.9 % of them from
+the others (opendkim now and then loses a key). The body is no text, since rspamd
+would spend as much time again on its words.
 
 Time added by slow DNS: a proxy before Knot adds 50 ms to every answer; one
 message at a time, of names that were never asked before. The longest chain of
 dependent questions is three (an SPF record, what it includes, what that
 includes); there are some fourteen questions in all.
 
-Memory: 200,000 messages, each with a sender domain of its own.
+Memory: what 200,000 messages add when the caches are full, each with a sender
+domain of its own.
 """
 
 import contextlib
@@ -51,7 +54,7 @@ CHAIN = 3              # of the slow zones' questions
 SLOW_MESSAGES = 8
 SLOW_SIGNATURES = 3
 
-WARM, MANY = 40000, 200000
+WARM, MANY = 100000, 300000  # the caches are full before we look
 
 AUTH = """\
   authserv-id = "{hostname}"
@@ -68,7 +71,7 @@ Subject: message {number}
 Date: Sun, 22 Nov 2026 06:00:00 +0000
 Message-ID: <{number}@bench.example>
 MIME-Version: 1.0
-Content-Type: text/plain; charset=us-ascii
+Content-Type: application/octet-stream
 Content-Transfer-Encoding: 7bit
 
 """
@@ -213,16 +216,22 @@ class Bench:
     def send(self, sockets, *words, files=None, check=True):
         argv = [self.load, "-f", SENDER, "-h", HELO, "-a", OUTSIDE, "-r",
                 RECIPIENT, *words, ",".join(sockets), *(files or self.files)]
-        return json.loads(run(argv, timeout=600, check=check)[1])
+        _, out, err = run(argv, timeout=600, check=check)
+        if not out:
+            raise RuntimeError(err)
+        return json.loads(out)
 
     # over the protocol
 
     def rate(self, name):
-        expected = PASSED if name != "null" else []
         before = cpu_seconds(self.pids[name]())
         result = self.send(self.filters[name], "-c", SESSIONS, "-n", MESSAGES,
-                           "-p", MESSAGES, *expected)
+                           "-p", MESSAGES, *(PASSED if name != "null" else []),
+                           check=False)
         used = cpu_seconds(self.pids[name]()) - before
+        share = 1 if name == "sluice" else 0.999
+        if result["expected"] < share * MESSAGES:
+            raise RuntimeError(f"{name} does not verify: {result}")
         self._cpu.setdefault(name, []).append(used / MESSAGES * 1e6)
         return result["per_second"]
 
@@ -357,7 +366,8 @@ class Bench:
     # memory
 
     def memory(self):
-        """Resident memory after MANY messages, over that after WARM."""
+        """Resident memory after MANY messages, over that after WARM; the last
+        200,000 of them count."""
         side = self.lab.old
         side.sluice.milter.stop()
         self.start_sluice(side)

@@ -325,6 +325,8 @@ def test_enforce_reject():
             {"client": "10.1.2.3", "extra": RECEIVED.format(
                 helo=HELO, client=CLIENT, protocol="ESMTP")})],
             ["taken"] * 3)
+        host.submit("both", author=f"{SENDER}, a@reject.test")
+        expect("another author beside it", host.reply.code, 550)
         host.submit("reject", author="a@reject.test", to="someone@senders.test")
         expect("to others too", (host.reply.code, "DMARC" in host.reply.text),
                (550, True))

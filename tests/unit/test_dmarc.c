@@ -496,6 +496,7 @@ struct message_case {
     } dkim[3];
     unsigned sample;
     enum from_status author;
+    const char *also[3]; /* domains that From names besides */
     const char *outcome; /* result tag=policy(disposition) at, s and d: aligned */
     const char *reason;  /* a part of it; NULL: "" */
     const char *asked;   /* NULL: of no matter */
@@ -523,6 +524,8 @@ static void judge_case(const struct message_case *c, const struct suffixes *suff
                  c->dkim[evidence.count].domain);
     }
     struct dmarc *dmarc = dmarc_new(&resolver, suffixes, c->discovery, c->from);
+    for (size_t i = 0; i < COUNT(c->also) && c->also[i]; i++)
+        dmarc_add(dmarc, c->also[i]);
     memset(&out, 'x', sizeof(out));
     dmarc_finish(dmarc, &evidence, 0, &out);
     snprintf(got, sizeof(got), "%s %s=%s(%s) %s%s%s%s", auth_result_name(out.result),
@@ -687,10 +690,30 @@ static void test_psl(void)
         { .what = "several authors, no record", .from = "example.com",
           .author = FROM_SEVERAL, .outcome = "none =none(none) ",
           .reason = "no DMARC record" },
-        { .what = "different authors", .from = "example.com", .author = FROM_DIFFERENT,
+        { .what = "different authors, of a domain that passes", .from = "example.com",
+          .author = FROM_DIFFERENT, .also = { "example.net" },
           .zone = { { AT("example.com"), "v=DMARC1;p=reject" } }, .spf = AUTH_PASS,
           .spf_domain = "example.com", .outcome = "permerror =none(none) ",
           .reason = "different domains" },
+        { .what = "different authors: the strictest policy of those that fail",
+          .from = "example.net", .author = FROM_DIFFERENT,
+          .also = { "example.com", "mail.example.org", "nothing.example" },
+          .zone = { { AT("example.net"), "v=DMARC1;p=reject" },
+                    { AT("example.com"), "v=DMARC1;p=quarantine" },
+                    { AT("example.org"), "v=DMARC1;p=none;sp=reject" } },
+          .spf = AUTH_PASS, .spf_domain = "example.net",
+          .outcome = "permerror sp=reject(reject) example.org",
+          .reason = "different domains" },
+        { .what = "different authors, DNS down for one", .from = "down.example.com",
+          .author = FROM_DIFFERENT, .also = { "example.com" },
+          .zone = { { AT("down.example.com"), FAILS },
+                    { AT("example.com"), "v=DMARC1;p=quarantine" } },
+          .outcome = "permerror p=quarantine(quarantine) example.com",
+          .reason = "different domains" },
+        { .what = "malformed, with a domain", .from = "example.com",
+          .author = FROM_MALFORMED,
+          .zone = { { AT("example.com"), "v=DMARC1;p=reject" } },
+          .outcome = "permerror p=reject(reject) example.com", .reason = "malformed" },
         { .what = "malformed", .from = "", .author = FROM_MALFORMED,
           .outcome = "permerror =none(none) ", .reason = "malformed", .asked = "" },
         { .what = "no author", .from = "", .author = FROM_NONE,

@@ -284,26 +284,34 @@ static void test_author(void)
     static const struct {
         const char *first, *second, *third;
         enum from_status status;
-        const char *domain;
+        const char *domain, *domains;
     } cases[] = {
-        { NULL, NULL, NULL, FROM_NONE, "" },
-        { "a@b.com", NULL, NULL, FROM_ONE, "b.com" },
-        { "a@b.com, c@b.com", NULL, NULL, FROM_SEVERAL, "b.com" },
-        { "a@b.com", "a@b.com", NULL, FROM_SEVERAL, "b.com" },
-        { "a@b.com", "c@d.com", NULL, FROM_DIFFERENT, "" },
-        { "a@b.com", "c@d.com", "a@b.com", FROM_DIFFERENT, "" },
-        { "a@b.com", "c@d.com", "c@d.com", FROM_DIFFERENT, "" },
-        { "a@b.com", "x:;", NULL, FROM_SEVERAL, "b.com" },
-        { "", "a@b.com", NULL, FROM_SEVERAL, "b.com" },
-        { "", "a@b.com", "c@d.com", FROM_DIFFERENT, "" },
-        { "a@b.com", "@", "a@b.com", FROM_MALFORMED, "" },
-        { "@", "a@b.com", "a@b.com", FROM_MALFORMED, "" },
-        { "", "", NULL, FROM_NONE, "" },
+        { NULL, NULL, NULL, FROM_NONE, "", "" },
+        { "a@b.com", NULL, NULL, FROM_ONE, "b.com", "b.com " },
+        { "a@b.com, c@b.com", NULL, NULL, FROM_SEVERAL, "b.com", "b.com " },
+        { "a@b.com", "a@b.com", NULL, FROM_SEVERAL, "b.com", "b.com " },
+        { "a@b.com", "c@d.com", NULL, FROM_DIFFERENT, "", "b.com d.com " },
+        { "a@b.com", "c@d.com", "a@b.com", FROM_DIFFERENT, "", "b.com d.com " },
+        { "a@b.com", "c@d.com", "c@d.com", FROM_DIFFERENT, "", "b.com d.com " },
+        { "a@b.com", "x:;", NULL, FROM_SEVERAL, "b.com", "b.com " },
+        { "", "a@b.com", NULL, FROM_SEVERAL, "b.com", "b.com " },
+        { "", "a@b.com", "c@d.com", FROM_DIFFERENT, "", "b.com d.com " },
+        { "a@b.com", "@", "a@b.com", FROM_MALFORMED, "", "b.com " },
+        { "@", "a@b.com", "a@b.com", FROM_MALFORMED, "", "b.com " },
+        { "", "", NULL, FROM_NONE, "", "" },
+        /* domains of what is malformed, or shown as a name */
+        { "a@b.com <c@d.com>", NULL, NULL, FROM_DIFFERENT, "", "b.com d.com " },
+        { "a@B.com, <c@d.com", NULL, NULL, FROM_MALFORMED, "", "b.com d.com " },
+        { "a@b.com\x01, c@d.com", NULL, NULL, FROM_MALFORMED, "", "b.com " },
+        { "\"a@b.com\" <c@d.com", "<@e.com:f@g.com>", NULL, FROM_MALFORMED, "",
+          "d.com g.com " },
+        { "a@1.a, a@2.a, a@3.a", "a@4.a, a@5.a, a@6.a", NULL, FROM_DIFFERENT, "",
+          "1.a 2.a 3.a 4.a 5.a " },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *fields[] = { cases[i].first, cases[i].second, cases[i].third };
         struct from_author author;
-        char what[16];
+        char what[16], domains[64] = "";
         unsigned n = 0;
 
         memset(&author, 'x', sizeof(author));
@@ -313,6 +321,10 @@ static void test_author(void)
         snprintf(what, sizeof(what), "author %zu", i);
         CHECK_STR(what, status_name(author.status), status_name(cases[i].status));
         CHECK_STR(what, author.domain, cases[i].domain);
+        for (size_t j = 0, used = 0; j < author.count; j++)
+            used += (size_t)snprintf(domains + used, sizeof(domains) - used, "%s ",
+                                     author.domains[j]);
+        CHECK_STR(what, domains, cases[i].domains);
         CHECK_INT(what, author.fields, n);
     }
 }

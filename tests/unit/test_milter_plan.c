@@ -258,6 +258,7 @@ static void test_many_tokens_are_folded(void)
 struct fake_mta {
     char log[1024];
     const char *refuse; /* the call that fails, or NULL */
+    bool keeps_sender;  /* the sender cannot be changed */
     struct store *store;
 };
 
@@ -319,12 +320,12 @@ static void run_plan(const struct conf *conf, const char *message, bool enforce,
                              .add = fake_add,
                              .remove = fake_remove,
                              .header = fake_header,
-                             .sender = fake_sender };
+                             .sender = fake->keeps_sender ? NULL : fake_sender };
     struct session *session = case_session(conf, message);
     struct plan plan;
     plan_make(session, secret, &plan);
     if (enforce)
-        plan_quarantine(&plan, session);
+        plan_quarantine(&plan);
     plan_apply(&plan, session, &mta, fake->store, queue_id, 1000);
     describe(&plan, session, text, size);
     plan_count(&plan, session, fake->store, queue_id, 1000);
@@ -385,7 +386,8 @@ static struct conf *srs_conf(const char *side)
     return conf;
 }
 
-/* enforce = quarantine: on hold whatever else; nothing is added or copied. */
+/* enforce = quarantine: on hold whatever else. A copy waits with the message, since
+ * nobody would make it later; a redirect is made when it is released. */
 static void test_quarantine(void)
 {
     static const struct {
@@ -397,10 +399,17 @@ static void test_quarantine(void)
           "dmarc" },
         { "x@other.test", "dmarc(Q1,) quarantine() ", "dmarc" },
         { "a@example.com=n,n=t@new.test",
-          "sender(SRS0=MPV3=AA=x.test=s@srs.test) dmarc(Q1,a@example.com) quarantine() ",
+          "sender(SRS0=MPV3=AA=x.test=s@srs.test) header(X-Sluice-Trace) "
+          "dmarc(Q1,a@example.com) quarantine() ",
           "dmarc" },
-        { "a@example.com=o,c=k@arch.test", "dmarc(Q1,a@example.com) quarantine() ",
-          "dmarc" },
+        { "a@example.com=o,c=k@arch.test",
+          "sender(SRS0=MPV3=AA=x.test=s@srs.test) add(k@arch.test,NOTIFY=NEVER) "
+          "header(X-Sluice-Trace) dmarc(Q1,a@example.com) quarantine() ",
+          "dmarc copied=0" },
+        { "a@example.com=l,c=k@arch.test b@example.com=n,n=t@new.test",
+          "sender(SRS0=MPV3=AA=x.test=s@srs.test) add(k@arch.test,NOTIFY=NEVER) "
+          "header(X-Sluice-Trace) dmarc(Q1,a@example.com\nb@example.com) quarantine() ",
+          "dmarc copied=0" },
         { "a@example.com=f", "", "later lookup-failed" },
     };
     for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
@@ -411,6 +420,35 @@ static void test_quarantine(void)
         run_plan(conf, runs[i].message, true, "Q1", &fake, text, sizeof(text));
         CHECK_STR(runs[i].message, fake.log, runs[i].calls);
         CHECK_STR(runs[i].message, text, runs[i].outcome);
+        store_free(fake.store);
+        conf_unref(conf);
+    }
+}
+
+/* Without a managed mailbox: on hold whether or not it can be recorded. */
+static void test_quarantine_of_others(void)
+{
+    static const struct {
+        const char *what, *queue_id, *refuse, *calls;
+        bool without_store, held;
+    } runs[] = {
+        { "recorded", "Q1", NULL, "dmarc(Q1,) quarantine() ", false, true },
+        { "Redis is down", "Q1", NULL, "quarantine() ", true, true },
+        { "without an id", NULL, NULL, "quarantine() ", false, true },
+        { "refused", "Q1", "quarantine", "dmarc(Q1,) quarantine() ", false, false },
+    };
+    for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+        struct fake_mta fake = { .refuse = runs[i].refuse, .store = store_memory_new() };
+        const struct mta mta = { .context = &fake, .quarantine = fake_quarantine };
+        struct conf *conf = case_conf("old", "queue", "false");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(conf);
+        struct session *session = case_session(conf, "x@other.test");
+        bool held =
+            apply_quarantine(session, &mta, runs[i].without_store ? NULL : fake.store,
+                             runs[i].queue_id, 1000);
+        CHECK_INT(runs[i].what, held, runs[i].held);
+        CHECK_STR(runs[i].what, fake.log, runs[i].calls);
+        session_free(session);
         store_free(fake.store);
         conf_unref(conf);
     }
@@ -473,6 +511,10 @@ static void test_sender(void)
     run_plan(conf, "a@example.com=l", false, "Q1", &fake, text, sizeof(text));
     CHECK_STR("refused", fake.log, OF_S);
     CHECK_STR("refused", text, "later mta-refused");
+    /* negotiated before srs was switched on */
+    fake = (struct fake_mta){ .keeps_sender = true, .store = fake.store };
+    run_plan(conf, "a@example.com=n", false, "Q1", &fake, text, sizeof(text));
+    CHECK_STR("goes on as it is", fake.log, "header(X-Sluice-Trace) ");
     store_free(fake.store);
     conf_unref(conf);
 }
@@ -481,4 +523,6 @@ UNIT_MAIN("milter plan", { "plans", test_plans }, { "without key", test_without_
           { "incomplete", test_incomplete }, { "loop", test_loop },
           { "copy once", test_copy_is_made_once_on_both_sides },
           { "many tokens", test_many_tokens_are_folded }, { "apply", test_apply },
-          { "quarantine", test_quarantine }, { "envelope sender", test_sender })
+          { "quarantine", test_quarantine },
+          { "quarantine of others", test_quarantine_of_others },
+          { "envelope sender", test_sender })

@@ -144,7 +144,7 @@ static void test_headers(void)
     session_header(session, "X-Sluice-Tracer", "other");
     session_header(session, TRACE_HEADER, "two");
     CHECK_STR("traces", session->trace, "one\ntwo\n");
-    session_header(session, "Message-Id", "<1@x>");
+    session_header(session, "Message-Id", "\n\t <1@x>");
     session_header(session, "Message-Id", "<2@x>");
     CHECK_STR("first message id", session->message_id, "<1@x>");
     char *big = malloc(SESSION_TRACE_MAX);

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "clock.h"
 #include "unit.h"
@@ -478,6 +479,33 @@ static void test_hostile(void)
     }
 }
 
+/* What runs in the resolver's thread is to cost it little: specs of dozens of
+ * macros, and a sender of a thousand bytes. */
+static void test_costly(void)
+{
+    static char record[16000], sender[1100];
+    const struct entry costly[] = { { "x.test", RR_TXT, record } };
+    struct resolver *resolver;
+    size_t used = (size_t)snprintf(record, sizeof(record), "v=spf1");
+
+    while (used < 15400) {
+        used += (size_t)snprintf(record + used, sizeof(record) - used, " exists:");
+        for (int n = 0; n < 120; n++)
+            used += (size_t)snprintf(record + used, sizeof(record) - used, "%%{S}");
+    }
+    struct spf *spf = begin(&resolver, costly, 1);
+    for (size_t local = 50; local <= 1000; local += 950) {
+        memset(sender, '+', local);
+        snprintf(sender + local, sizeof(sender) - local, "@x.test");
+        struct spf_question asked = question(IN, HELO, sender);
+        clock_t start = clock();
+        for (int i = 0; i < 60; i++)
+            spf_prefetch(spf, &asked);
+        CHECK_INT("seconds", (clock() - start) / CLOCKS_PER_SEC, 0);
+    }
+    end(spf, resolver);
+}
+
 /* A record as long as DNS has them, and more exchanges than any limit. */
 static void test_large(void)
 {
@@ -556,5 +584,5 @@ static void test_threads(void)
 }
 
 UNIT_MAIN("spf", { "results", test_results }, { "prefetched", test_prefetched },
-          { "hostile", test_hostile }, { "large", test_large },
+          { "hostile", test_hostile }, { "costly", test_costly }, { "large", test_large },
           { "threads", test_threads })

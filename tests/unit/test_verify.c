@@ -121,6 +121,12 @@ static void test_results(void)
           " spf=none dkim=none dmarc=fail header-from=good.test", false, DMARC_REJECT },
         { "two From fields", "192.0.2.1", "a@good.test", FROM_GOOD FROM_GOOD,
           " spf=pass dkim=none dmarc=fail header-from=good.test", false, DMARC_REJECT },
+        { "another author beside it", "192.0.2.2", "a@plain.test",
+          "From: a@good.test, b@plain.test\n", " spf=none dkim=none dmarc=permerror",
+          false, DMARC_REJECT },
+        { "a malformed From beside it", "192.0.2.2", "a@plain.test",
+          "From: @\n" FROM_GOOD, " spf=none dkim=none dmarc=permerror", false,
+          DMARC_REJECT },
         { "no From", "192.0.2.1", "a@good.test", "To: x@y.test\n",
           " spf=pass dkim=none dmarc=none", false, DMARC_NONE },
         { "DNS is down", "192.0.2.1", "a@down.test", "From: a@down.test\n",
@@ -207,6 +213,53 @@ static void test_forged(void)
     tear_down();
 }
 
+/* "Authentication-Results: <value>", n times, behind as many lines of another
+ * field; then the end. */
+static const struct verified *flood(const char *client, size_t lines, const char *value,
+                                    size_t n)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET };
+    CU_ASSERT_FATAL(inet_pton(AF_INET, client, &address.sin_addr) == 1);
+    verify_connect(scene.v, (const struct sockaddr *)&address);
+    verify_mail(scene.v, scene.verifier, "a@good.test", "");
+    verify_header(scene.v, "From", " a@good.test");
+    for (size_t i = 0; i < lines / 10; i++)
+        verify_header(scene.v, "X-Folded", "\n a\n a\n a\n a\n a\n a\n a\n a\n a");
+    for (size_t i = 0; i < n; i++)
+        verify_header(scene.v, "Authentication-Results", value);
+    verify_end_of_headers(scene.v);
+    verify_finish(scene.v, &scene.out);
+    return &scene.out;
+}
+
+/* Postfix is slow at deleting many fields of a long header. */
+static void test_flood(void)
+{
+    static const struct {
+        const char *what, *client, *value;
+        size_t lines, n, forged;
+        bool flooded, exempt;
+    } rows[] = {
+        { "a thousand", "192.0.2.1", " mx.lab.test; none", 0, 1000, 1000, false, false },
+        { "five thousand", "192.0.2.1", "mx.lab.test", 0, 5000, 0, true, false },
+        { "of others", "192.0.2.1", " x.test; none", 0, 5000, 0, false, false },
+        { "a few far down", "192.0.2.1", " mx.lab.test", 100000, 10, 10, false, false },
+        { "more far down", "192.0.2.1", " mx.lab.test", 100000, 50, 0, true, false },
+        { "of a trusted host", "10.0.0.1", " mx.lab.test", 0, 5000, 0, true, true },
+    };
+    set_up("");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct verified *out =
+            flood(rows[i].client, rows[i].lines, rows[i].value, rows[i].n);
+        CHECK_INT(rows[i].what, out->flooded, rows[i].flooded);
+        CHECK_INT(rows[i].what, out->exempt, rows[i].exempt);
+        CHECK_INT(rows[i].what, out->forged_count, rows[i].forged);
+    }
+    CHECK_INT("the next message", flood("192.0.2.1", 0, " mx.lab.test", 1)->forged_count,
+              1);
+    tear_down();
+}
+
 static void test_switches(void)
 {
     set_up("dkim = false  dmarc = false  received-spf = true");
@@ -239,5 +292,5 @@ static void test_next_message(void)
 }
 
 UNIT_MAIN("verify", { "results", test_results }, { "left alone", test_left_alone },
-          { "forged", test_forged }, { "switches", test_switches },
+          { "forged", test_forged }, { "flood", test_flood }, { "switches", test_switches },
           { "next message", test_next_message })
