@@ -270,3 +270,26 @@ def test_postfix_that_cannot_be_read():
         sluice.write_config()
         expect_finding("no postconf", sluice, "postfix", "fail",
                        "/nonexistent/postconf.*cannot be executed")
+
+
+def test_finds_what_is_wrong_with_verification():
+    with sluice_lab([BOX], auth=True) as lab:
+        sluice = lab.old.sluice
+        expect("as wired", bad(checks(sluice)[1]), [])
+        expect_finding("all of it", sluice, "authentication", "ok",
+                       "SPF DKIM DMARC.*enforce = none")
+        expect_finding("DNS", sluice, "DNS", "ok", "1 of 1 servers")
+        sluice.auth = ('dkim = false  servers = {"127.0.0.1:1"}\n'
+                       'trusted = {"192.0.2.0/24"}')
+        sluice.write_config()
+        expect_finding("half", sluice, "authentication", "warn",
+                       "without DKIM")
+        expect_finding("no DNS", sluice, "DNS", "warn",
+                       "127.0.0.1 port 1: Connection refused.*mail flows")
+        expect_finding("the other side", sluice, "trusted", "warn",
+                       "example.com: mail that .* fails SPF",
+                       'sluice.conf: auth { trusted += {"127.0.0.1"} }')
+        sluice.auth = None
+        sluice.write_config()
+        expect_finding("off", sluice, "authentication", "ok",
+                       "nothing is verified")
