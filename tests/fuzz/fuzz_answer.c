@@ -8,7 +8,7 @@
  * Sources: milter/resolver_setup.c milter/dnscache.c milter/dnsdata.c
  * Sources: milter/spf_answer.c milter/spf_record.c milter/spf_macro.c
  * Sources: lib/netaddr.c lib/clock.c lib/addr.c lib/log.c
- * Libraries: libunbound libidn2
+ * Libraries: -lunbound libidn2
  */
 #include "../../milter/resolver.c"
 
