@@ -144,16 +144,25 @@ static void *keep_flushing(void *unused)
 bool callbacks_start_tally(void)
 {
     pthread_t thread;
-    shared.tally = tally_new();
-    if (!shared.tally || pthread_create(&thread, NULL, keep_flushing, NULL) != 0)
+    if (shared.tally)
+        return true;
+    struct tally *tally = tally_new();
+    if (!tally)
         return false;
-    pthread_detach(thread);
-    return true;
+    shared.tally = tally;
+    if (pthread_create(&thread, NULL, keep_flushing, NULL) == 0) {
+        pthread_detach(thread);
+        return true;
+    }
+    shared.tally = NULL;
+    tally_free(tally);
+    return false;
 }
 
 void callbacks_end_tally(void)
 {
-    flush_tally(true);
+    if (shared.tally)
+        flush_tally(true);
 }
 
 static void end_message(struct client *client)

@@ -18,7 +18,9 @@ bool callbacks_register(const struct conf_endpoint *listen, const char **error);
 void callbacks_use(struct pool *pool);
 
 /* Who sends as a managed domain is counted from here on, and handed to the
- * store by a thread of its own; end hands over the rest. false: no memory. */
+ * store by a thread of its own; end hands over the rest. To be called before the
+ * first pool with a verifier is used, and any number of times. false: no memory,
+ * or no threads. */
 bool callbacks_start_tally(void);
 void callbacks_end_tally(void);
 

@@ -86,7 +86,11 @@ static struct pool *make_pool(struct conf *conf, char error[ERROR_SIZE])
         return NULL;
     }
     pool_set_verifier(pool, verifier);
-    return pool;
+    if (callbacks_start_tally())
+        return pool;
+    snprintf(error, ERROR_SIZE, "auth: no memory, or no threads");
+    pool_unref(pool);
+    return NULL;
 }
 
 static void reload(void)
@@ -204,9 +208,8 @@ static int serve(struct conf *conf)
         return EXIT_NO_SERVICE;
     }
     struct pool *pool = make_pool(conf_ref(conf), error);
-    if (!pool || !callbacks_start_tally()) {
-        log_warnx("%s", pool ? "out of memory" : error);
-        pool_unref(pool);
+    if (!pool) {
+        log_warnx("%s", error);
         return EXIT_NO_SERVICE;
     }
     look_at_store(pool);

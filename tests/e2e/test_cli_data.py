@@ -45,7 +45,7 @@ def test_shared_options_stand_anywhere():
         expect("help", case.sluice("--help", "lock").out,
                case.sluice("help", "lock").out)
         for name in ("init", "import", "status", "lock", "flip", "unlock",
-                     "rollback", "held", "cutover", "doctor", "recover"):
+                     "rollback", "held", "cutover", "auth", "doctor", "recover"):
             result = case.sluice(name, "--help")
             expect_true(f"usage of {name}",
                         result.out.startswith(f"usage: sluice {name}"))
