@@ -1,10 +1,13 @@
 """sluice-policyd as a service: many clients, signals, sockets, systemd."""
 
+import fcntl
 import os
 import resource
 import signal
 import socket
 import stat
+import struct
+import termios
 import time
 
 from harness import expect, expect_true, wait_until
@@ -139,6 +142,8 @@ def test_term_finishes_what_is_being_answered():
         case.redis.pause()
         client = case.connect("map.sock")
         client.sendall(netstring("transport locked@example.com"))
+        wait_until(lambda: unread(client) == 0, 5, "the request is read",
+                   interval=0.01)
         idle = case.connect("policy.sock")
         os.kill(case.child.pid, signal.SIGTERM)
         expect("an idle connection is closed", idle.recv(10), b"")
@@ -151,6 +156,12 @@ def test_term_finishes_what_is_being_answered():
             expect("the answer", read_netstring(stream), "OK sluice-hold:")
             expect("then", stream.read(), b"")
         expect("exit code", case.child.process.wait(20), 0)
+
+
+def unread(client):
+    """Bytes that the other end of a unix socket has not read (unix(7))."""
+    count = fcntl.ioctl(client, termios.TIOCOUTQ, struct.pack("i", 0))
+    return struct.unpack("i", count)[0]
 
 
 def refuses(case):
