@@ -69,6 +69,7 @@ int command_rollback(struct command_context *context, int argc, char **argv);
 int command_held(struct command_context *context, int argc, char **argv);
 int command_cutover(struct command_context *context, int argc, char **argv);
 int command_auth(struct command_context *context, int argc, char **argv);
+int command_dns(struct command_context *context, int argc, char **argv);
 int command_doctor(struct command_context *context, int argc, char **argv);
 int command_recover(struct command_context *context, int argc, char **argv);
 

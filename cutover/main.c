@@ -96,6 +96,23 @@ static const struct command commands[] = {
       "  reset DOMAIN          forget the figures, to look anew after a repair\n"
       "The figures come from sluice-milter, on hosts with an auth section.\n",
       true, command_auth },
+    { "dns", "snapshot|check|diff|apply|wait DOMAIN",
+      "live DNS records against the planned ones, and the way there and back",
+      "  snapshot DOMAIN       keep what is live, with its TTLs, before anything is touched\n"
+      "  check DOMAIN          every authoritative server and resolver, and the rules\n"
+      "  diff DOMAIN           what would change: table, zone-file lines, nsupdate batch\n"
+      "  apply DOMAIN          snapshot, send the changes (RFC 2136), check them\n"
+      "  wait DOMAIN           until the old records are out of every cache\n"
+      "  --back                diff, apply: the way back to a snapshot\n"
+      "  --snapshot NAME       ... to this one (default: the last with the old records)\n"
+      "  --lower-ttl           diff, apply: only bring the old records' TTL down\n"
+      "  --format FORMAT       diff: table, zone or nsupdate alone\n"
+      "  --senders FILE        check: addresses that send as the domain, one on each line,\n"
+      "                        besides those of sluice auth report\n"
+      "  --yes                 apply: do not ask\n"
+      "  --timeout DURATION    apply: for the servers to agree (1m); wait: in all\n"
+      "The planned records are the record sections of sluice.conf.\n",
+      true, command_dns },
     { "doctor", "", "check everything that must be wired", "", false, command_doctor },
     { "recover", "[--from FILE] [--force]", "rebuild Redis from this host's journal",
       "  --from FILE           another journal than this host's own\n"

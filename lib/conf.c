@@ -32,6 +32,8 @@
 #define DEFAULT_PORT    25
 #define DEFAULT_SOCKETS "unix:/var/spool/postfix/sluice/"
 #define OPTION_SEEN     (1 << 24) /* a flag of our own in cfg_opt_t.flags */
+#define RECORDS_MAX     256       /* of one domain */
+#define RECORD_VALUES   64        /* of one name and type */
 
 /* ---- reporting --------------------------------------------------------- */
 
@@ -148,6 +150,22 @@ static cfg_opt_t srs_opts[] = {
     CFG_STR("secret-file", NULL, CFGF_NONE),
     CFG_END(),
 };
+static cfg_opt_t dns_opts[] = {
+    CFG_STR_LIST("resolvers", NULL, CFGF_NONE),
+    CFG_STR_LIST("parent", NULL, CFGF_NONE),
+    CFG_STR("server", NULL, CFGF_NONE),
+    CFG_INT("port", 53, CFGF_NONE),
+    CFG_STR("key-file", NULL, CFGF_NONE),
+    CFG_STR_LIST("command", NULL, CFGF_NONE),
+    CFG_INT("timeout", 3000, CFGF_NONE),
+    CFG_END(),
+};
+static cfg_opt_t record_opts[] = {
+    CFG_STR("name", NULL, CFGF_NONE),
+    CFG_STR_LIST("value", NULL, CFGF_NONE),
+    CFG_INT("ttl", 600, CFGF_NONE),
+    CFG_END(),
+};
 static cfg_opt_t domain_opts[] = {
     CFG_STR_LIST("same-as", NULL, CFGF_NONE),
     CFG_STR("old", NULL, CFGF_NONE),
@@ -155,6 +173,7 @@ static cfg_opt_t domain_opts[] = {
     CFG_STR("new-address", NULL, CFGF_NONE),
     CFG_STR_LIST("redirect-domains", NULL, CFGF_NONE),
     CFG_BOOL("copy-outbound", cfg_false, CFGF_NONE),
+    CFG_SEC("record", record_opts, CFGF_MULTI | CFGF_TITLE),
     CFG_END(),
 };
 static cfg_opt_t root_opts[] = {
@@ -175,6 +194,7 @@ static cfg_opt_t root_opts[] = {
     CFG_STR("user", "sluice", CFGF_NONE),
     CFG_STR("group", "postfix", CFGF_NONE),
     CFG_STR("state-dir", "/var/lib/sluice", CFGF_NONE),
+    CFG_STR("playbooks", PLAYBOOKDIR, CFGF_NONE),
     CFG_STR("log", "syslog", CFGF_NONE),
     CFG_STR("recipient-delimiter", "+", CFGF_NONE),
     CFG_SEC("milter", milter_opts, CFGF_NONE),
@@ -182,6 +202,7 @@ static cfg_opt_t root_opts[] = {
     CFG_SEC("sync", sync_opts, CFGF_NONE),
     CFG_SEC("auth", auth_opts, CFGF_NONE),
     CFG_SEC("srs", srs_opts, CFGF_NONE),
+    CFG_SEC("dns", dns_opts, CFGF_NONE),
     CFG_SEC("domain", domain_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     CFG_END(),
 };
@@ -228,6 +249,52 @@ static int on_auth(cfg_t *cfg, cfg_opt_t *opt)
 {
     (void)cfg;
     opt->flags |= OPTION_SEEN;
+    return report.failed ? -1 : 0;
+}
+
+static bool record_type(const char *word, enum dns_type *out)
+{
+    return word && dns_type_parse(word, out) && *out != DNS_NS && *out != DNS_SOA;
+}
+
+/* The last value of the list so far, by the type in the section's title. */
+static int on_record_value(cfg_t *cfg, cfg_opt_t *opt)
+{
+    static char canonical[DNS_VALUE_MAX + 1]; /* under load_lock */
+    const char *value = opt->nvalues > 0 ? cfg_opt_getnstr(opt, opt->nvalues - 1) : NULL;
+    enum dns_type type;
+
+    if (!record_type(cfg_title(cfg), &type))
+        return 0; /* on_record() says so */
+    const char *wrong =
+        dns_value(type, value ? value : "", "x", canonical, sizeof(canonical));
+    if (wrong)
+        fail(cfg->line, "value = \"%.200s\": %s", value ? value : "", wrong);
+    return report.failed ? -1 : 0;
+}
+
+/* Called when a record section has ended. libConfuse lets a section replace an
+ * earlier one of the same title: so each gets a title that no other has, its number
+ * behind a byte that no type can hold. */
+static int on_record(cfg_t *cfg, cfg_opt_t *opt)
+{
+    cfg_t *section = opt->nvalues > 0 ? cfg_opt_getnsec(opt, opt->nvalues - 1) : NULL;
+    enum dns_type type;
+    char *title;
+
+    if (!section || !record_type(cfg_title(section), &type)) {
+        fail(cfg->line, "record \"%s\": must be one of MX|TXT|CNAME|A|AAAA|SRV",
+             section && cfg_title(section) ? cfg_title(section) : "");
+        return -1;
+    }
+    if (opt->nvalues > RECORDS_MAX)
+        fail(cfg->line, "more than %d record sections in one domain", RECORDS_MAX);
+    if (asprintf(&title, "%s\n%u", dns_type_name(type), opt->nvalues) < 0) {
+        no_memory();
+        return -1;
+    }
+    free(section->title);
+    section->title = title;
     return report.failed ? -1 : 0;
 }
 
@@ -363,6 +430,103 @@ static bool build_new_address(cfg_t *cfg, struct conf_domain *domain)
                        name);
 }
 
+/* The planned set of this name and type, made when it is new; NULL: no memory. */
+static struct conf_record *record_of(struct conf_domain *domain, const char *name,
+                                     enum dns_type type)
+{
+    for (size_t i = 0; i < domain->record_count; i++)
+        if (domain->records[i].type == type && strcmp(domain->records[i].name, name) == 0)
+            return &domain->records[i];
+    struct conf_record *record = &domain->records[domain->record_count];
+    record->type = type;
+    record->values = calloc(RECORD_VALUES + 1, sizeof(*record->values));
+    if (!record->values || !copy_string(&record->name, name)) {
+        free(record->values);
+        record->values = NULL;
+        no_memory();
+        return NULL;
+    }
+    domain->record_count++;
+    return record;
+}
+
+static bool add_record_value(cfg_t *cfg, const struct conf_domain *domain,
+                             struct conf_record *record, const char *value)
+{
+    static char canonical[DNS_VALUE_MAX + 1]; /* under load_lock */
+    size_t count = list_length(record->values);
+    const char *wrong =
+        dns_value(record->type, value, domain->name, canonical, sizeof(canonical));
+
+    if (wrong)
+        return fail(cfg->line, "value = \"%.200s\": %s", value, wrong);
+    if (list_has(record->values, canonical))
+        return fail(cfg->line, "%s record %s has the value \"%.200s\" twice",
+                    dns_type_name(record->type), record->name, value);
+    if (count >= RECORD_VALUES || (record->type == DNS_CNAME && count > 0))
+        return fail(cfg->line, "%s record %s has more than %d values",
+                    dns_type_name(record->type), record->name,
+                    record->type == DNS_CNAME ? 1 : RECORD_VALUES);
+    return copy_string(&record->values[count], canonical);
+}
+
+/* RFC 1034 3.6.2: a CNAME stands alone. */
+static bool check_alias(cfg_t *cfg, const struct conf_domain *domain,
+                        const struct conf_record *record)
+{
+    if (record->type == DNS_CNAME && strcmp(record->name, domain->name) == 0)
+        return fail(cfg->line, "record \"CNAME\": the domain itself cannot be one");
+    for (size_t i = 0; i < domain->record_count; i++) {
+        const struct conf_record *other = &domain->records[i];
+        if (other != record && strcmp(other->name, record->name) == 0 &&
+            (other->type == DNS_CNAME || record->type == DNS_CNAME))
+            return fail(cfg->line, "%s has a CNAME and another record: a CNAME is alone",
+                        record->name);
+    }
+    return true;
+}
+
+static bool build_record(cfg_t *cfg, struct conf_domain *domain)
+{
+    const char *owner = cfg_getstr(cfg, "name");
+    char word[16], name[DNSRECORD_NAME_MAX + 1];
+    enum dns_type type;
+
+    snprintf(word, sizeof(word), "%.*s", (int)strcspn(cfg_title(cfg), "\n"),
+             cfg_title(cfg));
+    if (!record_type(word, &type))
+        return fail(cfg->line, "record \"%s\": not a type", word);
+    if (!owner || cfg_size(cfg, "value") == 0)
+        return fail(cfg->line, "record \"%s\" has no %s", word, owner ? "value" : "name");
+    const char *wrong = dns_owner(owner, domain->name, name);
+    if (wrong)
+        return fail(cfg->line, "name = \"%s\" %s", owner, wrong);
+    struct conf_record *record = record_of(domain, name, type);
+    if (!record)
+        return false;
+    uint32_t ttl = (uint32_t)cfg_getint(cfg, "ttl");
+    if (record->values[0] && record->ttl != ttl)
+        return fail(cfg->line, "%s record %s has two values of ttl", word, name);
+    record->ttl = ttl;
+    for (unsigned i = 0; i < cfg_size(cfg, "value"); i++)
+        if (!add_record_value(cfg, domain, record, cfg_getnstr(cfg, "value", i)))
+            return false;
+    return check_alias(cfg, domain, record);
+}
+
+static bool build_records(cfg_t *cfg, struct conf_domain *domain)
+{
+    unsigned n = cfg_size(cfg, "record");
+
+    domain->records = calloc((size_t)n + 1, sizeof(*domain->records));
+    if (!domain->records)
+        return no_memory();
+    for (unsigned i = 0; i < n; i++)
+        if (!build_record(cfg_getnsec(cfg, "record", i), domain))
+            return false;
+    return true;
+}
+
 static bool check_domain(cfg_t *cfg, enum side side, const struct conf_domain *domain)
 {
     for (char **name = domain->redirect_domains; *name; name++)
@@ -391,7 +555,8 @@ static bool build_domain(cfg_t *cfg, enum side side, struct conf_domain *domain)
            build_list(cfg, "same-as", true, 0, &domain->same_as) &&
            build_list(cfg, "redirect-domains", true, 1, &domain->redirect_domains) &&
            build_hop(cfg, "old", &domain->old) && build_hop(cfg, "new", &domain->new) &&
-           build_new_address(cfg, domain) && check_domain(cfg, side, domain);
+           build_new_address(cfg, domain) && build_records(cfg, domain) &&
+           check_domain(cfg, side, domain);
 }
 
 static bool index_name(cfg_t *cfg, struct conf_index *index,
@@ -493,6 +658,7 @@ static bool build_host(cfg_t *cfg, struct conf *conf)
            build_string(cfg, "user", &conf->user) &&
            build_string(cfg, "group", &conf->group) &&
            build_string(cfg, "state-dir", &conf->state_dir) &&
+           build_string(cfg, "playbooks", &conf->playbooks) &&
            build_string(cfg, "recipient-delimiter", &conf->recipient_delimiter);
 }
 
@@ -527,17 +693,17 @@ static bool build_trusted(cfg_t *cfg, struct conf_auth *auth)
     return true;
 }
 
-static bool build_servers(cfg_t *cfg, struct conf_auth *auth)
+static bool build_servers(cfg_t *cfg, const char *name, struct conf_server **out,
+                          size_t *count)
 {
-    unsigned n = cfg_size(cfg, "servers");
+    unsigned n = cfg_size(cfg, name);
 
-    auth->servers = calloc((size_t)n + 1, sizeof(*auth->servers));
-    if (!auth->servers)
+    *out = calloc((size_t)n + 1, sizeof(**out));
+    if (!*out)
         return no_memory();
     for (unsigned i = 0; i < n; i++)
-        if (conf_server(cfg_getnstr(cfg, "servers", i),
-                        &auth->servers[auth->server_count++]))
-            return fail(cfg->line, "servers: not an address");
+        if (conf_server(cfg_getnstr(cfg, name, i), &(*out)[(*count)++]))
+            return fail(cfg->line, "%s: not an address", name);
     return true;
 }
 
@@ -594,13 +760,31 @@ static bool build_auth(cfg_t *root, struct conf *conf)
     auth->message_timeout = (int)cfg_getint(cfg, "message-timeout");
     auth->signatures = (int)cfg_getint(cfg, "signatures");
     if (!copy_string(&auth->authserv_id, id ? id : conf->hostname) ||
-        !build_trusted(cfg, auth) || !build_servers(cfg, auth) ||
+        !build_trusted(cfg, auth) ||
+        !build_servers(cfg, "servers", &auth->servers, &auth->server_count) ||
         !build_stubs(cfg, auth) ||
         !build_string(cfg, "trust-anchor", &auth->trust_anchor) || !check_auth(cfg, auth))
         return false;
     return !auth->trust_anchor ||
            conf_check_file("trust-anchor", auth->trust_anchor, conf->user, &mistake) ||
            fail_mistake(&mistake);
+}
+
+static bool build_dns(cfg_t *root, struct conf *conf)
+{
+    cfg_t *cfg = cfg_getsec(root, "dns");
+    struct conf_dns *dns = &conf->dns;
+    const char *server = cfg_getstr(cfg, "server");
+
+    dns->port = (uint16_t)cfg_getint(cfg, "port");
+    dns->timeout = (int)cfg_getint(cfg, "timeout");
+    dns->server.address.family = AF_UNSPEC;
+    if (server && conf_server(server, &dns->server))
+        return fail(cfg->line, "server: not an address");
+    return build_servers(cfg, "resolvers", &dns->resolvers, &dns->resolver_count) &&
+           build_servers(cfg, "parent", &dns->parents, &dns->parent_count) &&
+           build_string(cfg, "key-file", &dns->key_file) &&
+           build_argv(cfg, "command", &dns->command);
 }
 
 static bool build_srs(cfg_t *root, struct conf *conf)
@@ -666,7 +850,7 @@ static struct conf *build(cfg_t *cfg)
     conf->refs = 1;
     if (copy_string(&conf->path, report.path) && build_host(cfg, conf) &&
         build_sections(cfg, conf) && build_auth(cfg, conf) && build_srs(cfg, conf) &&
-        build_domains(cfg, conf) && build_password(conf))
+        build_dns(cfg, conf) && build_domains(cfg, conf) && build_password(conf))
         return conf;
     conf_unref(conf);
     return NULL;
@@ -680,11 +864,15 @@ static void watch_values(cfg_t *cfg)
 
     for (size_t i = 0; i < conf_key_count; i++) {
         const struct conf_key *key = &conf_keys[i];
-        int len = snprintf(name, sizeof(name), "%s%s%s", key->section ? key->section : "",
-                           key->section ? "|" : "", key->name);
+        const char *section = key->section ? key->section : "";
+        bool inner = strcmp(section, "record") == 0;
+        int len = snprintf(name, sizeof(name), "%s%s%s%s", inner ? "domain|" : "",
+                           section, *section ? "|" : "", key->name);
         if (len > 0 && (size_t)len < sizeof(name))
             cfg_set_validate_func(cfg, name, on_value);
     }
+    cfg_set_validate_func(cfg, "domain|record|value", on_record_value);
+    cfg_set_validate_func(cfg, "domain|record", on_record);
     cfg_set_validate_func(cfg, "domain", on_domain);
     cfg_set_validate_func(cfg, "auth", on_auth);
 }
@@ -759,6 +947,11 @@ static void free_domain(struct conf_domain *domain)
     free(domain->new.host);
     free(domain->new_address);
     free_list(domain->redirect_domains);
+    for (size_t i = 0; i < domain->record_count; i++) {
+        free(domain->records[i].name);
+        free_list(domain->records[i].values);
+    }
+    free(domain->records);
 }
 
 static void free_auth(struct conf_auth *auth)
@@ -792,6 +985,10 @@ static void free_conf(struct conf *conf)
     free(conf->redis_password_file);
     conf_free_secret(conf->redis_password);
     free_auth(&conf->auth);
+    free(conf->dns.resolvers);
+    free(conf->dns.parents);
+    free(conf->dns.key_file);
+    free_list(conf->dns.command);
     free(conf->srs.domain);
     free(conf->srs.secret_file);
     conf_free_secrets(conf->srs.secrets);
@@ -800,6 +997,7 @@ static void free_conf(struct conf *conf)
     free(conf->user);
     free(conf->group);
     free(conf->state_dir);
+    free(conf->playbooks);
     free(conf->recipient_delimiter);
     free(conf);
 }

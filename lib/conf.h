@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "addr.h"
+#include "dnsrecord.h"
 #include "log.h"
 #include "netaddr.h"
 #include "verdict.h"
@@ -45,6 +46,14 @@ struct conf_endpoint {
     uint16_t port;
 };
 
+/* Planned records of one name and type; several sections of the same are one. */
+struct conf_record {
+    enum dns_type type;
+    char *name;    /* canonical, full */
+    char **values; /* canonical (dnsrecord.h); NULL-terminated, at least one */
+    uint32_t ttl;  /* seconds */
+};
+
 struct conf_domain {
     char *name;            /* canonical */
     char **same_as;        /* canonical names; NULL-terminated */
@@ -54,6 +63,8 @@ struct conf_domain {
     char **redirect_domains; /* allowed domains of new and copy addresses,
                                 that of new_address included */
     bool copy_outbound;    /* a managed sender's copy address too */
+    struct conf_record *records;
+    size_t record_count;
 };
 
 struct conf_sync {
@@ -96,6 +107,18 @@ struct conf_auth {
     int signatures;             /* DKIM signatures looked at in one message */
 };
 
+struct conf_dns {
+    struct conf_server *resolvers; /* none: those of /etc/resolv.conf */
+    size_t resolver_count;
+    struct conf_server *parents; /* of the parent zone; none: they are looked for */
+    size_t parent_count;
+    struct conf_server server; /* takes updates; AF_UNSPEC: the zone's primary */
+    uint16_t port;             /* of the authoritative servers */
+    char *key_file;            /* TSIG key, read by sluice dns apply; or NULL */
+    char **command;            /* applies changes instead of an update; or NULL */
+    int timeout;               /* ms, for one query */
+};
+
 struct conf_srs {
     char *domain;      /* canonical; NULL: no rewriting */
     char *secret_file; /* must be 0600; a secret on each line, the first one signs */
@@ -122,6 +145,7 @@ struct conf {
     char *user;                /* what the daemons run as */
     char *group;               /* group of the sockets (Postfix must reach) */
     char *state_dir;
+    char *playbooks;           /* directory of the playbooks */
     enum log_target log;
     char *recipient_delimiter; /* as in main.cf; "": none */
     struct conf_endpoint milter_listen;
@@ -130,6 +154,7 @@ struct conf {
     struct conf_sync sync;
     struct conf_auth auth;
     struct conf_srs srs;
+    struct conf_dns dns;
     struct conf_domain *domains;
     size_t domain_count;
     /* private: this host's address literals, names to domains, and the reference

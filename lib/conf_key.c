@@ -17,6 +17,7 @@
 #include "addr.h"
 #include "conf_key.h"
 #include "conf_value.h"
+#include "dnsrecord.h"
 
 #define SOCKET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
@@ -223,6 +224,21 @@ static bool check_stub(const struct conf_key *key, const char *value, char *wron
     return !fault || say(wrong, size, "%s: \"%s\" %s", key->name, value, fault);
 }
 
+static bool check_record_name(const struct conf_key *key, const char *value, char *wrong,
+                              size_t size)
+{
+    char name[DNSRECORD_NAME_MAX + 1];
+    size_t len = strlen(value);
+    bool full = len > 0 && value[len - 1] == '.';
+
+    if (full ? dnsrecord_name(value, len, name) && name[0] : !dns_owner(value, "x", name))
+        return true;
+    return say(wrong, size,
+               "%s = \"%s\": must be \"@\", a name below the domain, or a full name "
+               "with its final dot",
+               key->name, value);
+}
+
 #define TEXT_MAX      1024
 #define DIRECTORY_MAX 3000                  /* leaves room for a file's name */
 #define HOP_MAX       (ADDR_DOMAIN_MAX + 8) /* brackets and ":65535" */
@@ -246,6 +262,7 @@ const struct conf_key conf_keys[] = {
     { NULL, "user", check_text, 1, 255, NULL },
     { NULL, "group", check_text, 1, 255, NULL },
     { NULL, "state-dir", check_path, 1, DIRECTORY_MAX, NULL },
+    { NULL, "playbooks", check_path, 1, DIRECTORY_MAX, NULL },
     { NULL, "log", check_words, NO_LIMIT, "syslog|stderr" },
     { NULL, "recipient-delimiter", check_delimiter, 0, 16, NULL },
     { "milter", "listen", check_endpoint, 1, TEXT_MAX, NULL },
@@ -272,6 +289,15 @@ const struct conf_key conf_keys[] = {
     { "auth", "signatures", NULL, 1, 32, NULL },
     { "srs", "domain", check_title, NO_LIMIT, NULL },
     { "srs", "secret-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "dns", "resolvers", check_server, NO_LIMIT, NULL },
+    { "dns", "parent", check_server, NO_LIMIT, NULL },
+    { "dns", "server", check_server, NO_LIMIT, NULL },
+    { "dns", "port", NULL, 1, 65535, NULL },
+    { "dns", "key-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "dns", "command", check_text, 0, 4096, NULL },
+    { "dns", "timeout", NULL, 100, 60000, NULL },
+    { "record", "name", check_record_name, NO_LIMIT, NULL },
+    { "record", "ttl", NULL, 0, 604800, NULL },
     { "domain", "same-as", check_domain, NO_LIMIT, NULL },
     { "domain", "old", check_hop, 1, HOP_MAX, NULL },
     { "domain", "new", check_hop, 1, HOP_MAX, NULL },

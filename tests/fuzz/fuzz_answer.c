@@ -6,7 +6,7 @@
  * length. The functions are static: the file itself is included.
  *
  * Sources: milter/resolver_setup.c milter/dnscache.c milter/dnsdata.c
- * Sources: milter/spf_answer.c milter/spf_record.c milter/spf_macro.c
+ * Sources: milter/spf_answer.c lib/spf_record.c lib/spf_macro.c
  * Sources: lib/netaddr.c lib/clock.c lib/addr.c lib/log.c
  * Libraries: -lunbound libidn2
  */

@@ -2,7 +2,7 @@
  * DKIM key records: any record has facts; one that is usable has a key that
  * refuses garbage.
  *
- * Sources: milter/dkimkey.c milter/sigfield.c milter/taglist.c
+ * Sources: milter/dkimkey.c milter/sigfield.c lib/taglist.c
  * Sources: lib/authresult.c lib/addr.c
  * Libraries: libcrypto libidn2
  */

@@ -2,7 +2,7 @@
  * DKIM-Signature fields: any text has a result, or is acceptable and all of it
  * is within its bounds.
  *
- * Sources: milter/sigfield.c milter/taglist.c lib/authresult.c lib/addr.c
+ * Sources: milter/sigfield.c lib/taglist.c lib/authresult.c lib/addr.c
  * Libraries: libidn2
  */
 #include "../../milter/sigfield.h"

@@ -2,9 +2,9 @@
  * SPF macros: what is sound expands within its room or not at all; a domain is
  * never over 253 bytes. Input: the text, a NUL, then the values it may name.
  *
- * Sources: milter/spf_macro.c lib/netaddr.c
+ * Sources: lib/spf_macro.c lib/netaddr.c
  */
-#include "../../milter/spf_macro.h"
+#include "../../lib/spf_macro.h"
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

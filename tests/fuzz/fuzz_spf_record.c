@@ -2,11 +2,11 @@
  * The SPF record parser: what it accepts, written again from its terms, is
  * accepted again and means the same.
  *
- * Sources: milter/spf_record.c milter/spf_macro.c lib/netaddr.c
+ * Sources: lib/spf_record.c lib/spf_macro.c lib/netaddr.c
  */
 #include <ctype.h>
 
-#include "../../milter/spf_record.h"
+#include "../../lib/spf_record.h"
 #include "fuzz.h"
 
 static char again[2 * SPF_RECORD_MAX];

@@ -2,9 +2,9 @@
  * Tag lists: what is accepted, written again from its tags, is accepted again
  * with the same tags; none is there twice.
  *
- * Sources: milter/taglist.c
+ * Sources: lib/taglist.c
  */
-#include "../../milter/taglist.h"
+#include "../../lib/taglist.h"
 #include "fuzz.h"
 
 static size_t write_again(const struct taglist *list, char *out)

@@ -1,5 +1,5 @@
 /* SPF macros: the examples of RFC 7208 7.4, and values that nobody expects. */
-#include "../../milter/spf_macro.h"
+#include "../../lib/spf_macro.h"
 
 #include "unit.h"
 

@@ -1,5 +1,5 @@
 /* SPF records: what is read, and that nothing malformed is. */
-#include "../../milter/spf_record.h"
+#include "../../lib/spf_record.h"
 
 #include "unit.h"
 

@@ -1,7 +1,7 @@
 /* Tag lists of RFC 6376 3.2: what is one, and what not. */
 #include <stdlib.h>
 
-#include "../../milter/taglist.h"
+#include "../../lib/taglist.h"
 #include "unit.h"
 
 /* "name|value" of each tag, one after the other, white space in values as it

@@ -10,10 +10,14 @@ Contract
   knotc(*words)          Knot's control program on this instance
   txt(text)              a TXT record's data: quoted, in strings of 255 bytes
   also_listen            more of "ADDRESS@PORT", to be set before start()
+  allow_updates(key)     RFC 2136 updates signed with this TSIG key, a Tsig();
+      to be called before start(). What updates change is kept in a journal, not
+      in the zone's file; live(name, type) is what is served now
   Only the zones are answered for, everything else is REFUSED; with the zone "."
   it does not exist.
 """
 
+import base64
 import os
 import time
 
@@ -31,9 +35,12 @@ database:
 log:
   - target: stderr
     any: info
-template:
+{updates}template:
   - id: default
     semantic-checks: off
+    zonefile-sync: -1
+    zonefile-load: difference-no-serial
+    journal-content: all
 zone:
 """
 
@@ -55,6 +62,20 @@ def txt(text):
     return " ".join(quoted)
 
 
+class Tsig:
+    """A TSIG key; write(path) makes the file that tsig-keygen makes."""
+
+    def __init__(self, name, secret=None, algorithm="hmac-sha256"):
+        self.name, self.algorithm = name, algorithm
+        self.secret = secret or base64.b64encode(os.urandom(32)).decode()
+
+    def write(self, path):
+        with open(path, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(f'key "{self.name}" {{\n\talgorithm {self.algorithm};\n'
+                       f'\tsecret "{self.secret}";\n}};\n')
+
+
 class Dns:
     def __init__(self, directory, port):
         self.directory = directory
@@ -62,6 +83,7 @@ class Dns:
         self.log_path = os.path.join(directory, "knot.log")
         self._config = os.path.join(directory, "knot.conf")
         self.also_listen = []
+        self._tsig = None
         self._serials = {}
         self._serial = int(time.time())
         self._child = Child("knotd", self.log_path)
@@ -92,14 +114,39 @@ class Dns:
         name = "root" if name == "." else name
         return os.path.join(self.directory, "zones", f"{name}.zone")
 
+    def allow_updates(self, key):
+        self._tsig = key
+
+    def live(self, name, type):
+        """The records of this name and type, as "TTL DATA" lines, sorted."""
+        _, out, _ = run(["kdig", "+noall", "+answer", "+tcp", "+nocrypto",
+                         "@127.0.0.1", "-p", str(self.port), _origin(name),
+                         type], check=False)
+        rows = [line.split(None, 4) for line in out.splitlines()
+                if line and not line.startswith(";")]
+        return sorted(f"{row[1]} {row[4]}" for row in rows
+                      if len(row) == 5 and row[0] == _origin(name)
+                      and row[3] == type)
+
     def _write_config(self):
         listen = [f"127.0.0.1@{self.port}", *self.also_listen]
         with open(self._config, "w", encoding="utf-8") as config:
             config.write(CONFIG.format(directory=self.directory,
-                                       listen=", ".join(listen)))
+                                       listen=", ".join(listen),
+                                       updates=self._updates()))
             for name in self._serials:
                 config.write(f"  - domain: {_origin(name)}\n"
-                             f"    file: {self._path(name)}\n")
+                             f"    file: {self._path(name)}\n"
+                             + ("    acl: updates\n" if self._tsig else ""))
+
+    def _updates(self):
+        if not self._tsig:
+            return ""
+        return (f"key:\n  - id: {self._tsig.name}\n"
+                f"    algorithm: {self._tsig.algorithm}\n"
+                f"    secret: {self._tsig.secret}\n"
+                f"acl:\n  - id: updates\n    key: {self._tsig.name}\n"
+                f"    action: update\n")
 
     def start(self):
         self._write_config()

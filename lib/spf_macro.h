@@ -1,8 +1,8 @@
 /*
  * spf_macro: the macros of SPF (RFC 7208 section 7). Pure.
  */
-#ifndef SLUICE_MILTER_SPF_MACRO_H
-#define SLUICE_MILTER_SPF_MACRO_H
+#ifndef SLUICE_SPF_MACRO_H
+#define SLUICE_SPF_MACRO_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
  * spf_record: one SPF record, parsed strictly (RFC 7208 section 12 is the
  * grammar): whatever libspf2 is asked later has passed here. Pure.
  */
-#ifndef SLUICE_MILTER_SPF_RECORD_H
-#define SLUICE_MILTER_SPF_RECORD_H
+#ifndef SLUICE_SPF_RECORD_H
+#define SLUICE_SPF_RECORD_H
 
 #include <stdbool.h>
 #include <stddef.h>

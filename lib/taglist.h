@@ -2,8 +2,8 @@
  * taglist: the tag=value lists of RFC 6376 3.2, as in DKIM-Signature fields and
  * in DKIM key records. Strict and pure.
  */
-#ifndef SLUICE_MILTER_TAGLIST_H
-#define SLUICE_MILTER_TAGLIST_H
+#ifndef SLUICE_TAGLIST_H
+#define SLUICE_TAGLIST_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,197 @@
+/*
+ * sluice dns: the planned records of a domain against those that are live.
+ *
+ *     sluice dns snapshot|check|diff|apply|wait DOMAIN
+ *
+ * Here are the arguments, the snapshot, and what the other actions share:
+ * dns_check.c, dns_apply.c (diff too) and dns_wait.c. Nothing here needs Redis;
+ * check asks it for known senders when it is there.
+ *
+ * Bugs: DNSSEC signatures are not verified; the servers of the zone are asked
+ * themselves, and their resolvers' users see the same only when it is right.
+ */
+#include "dns.h"
+
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "options.h"
+#include "output.h"
+
+int dns_task_look(struct dns_task *task, bool resolvers, struct dns_sets *live)
+{
+    int code = dns_look_ask(&task->look, resolvers);
+    return code == EXIT_DONE ? dns_look_live(&task->look, live) : code;
+}
+
+int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char name[64])
+{
+    char error[1024];
+    struct dns_snap snap = { .taken = time(NULL),
+                             .negative_ttl = dns_look_negative(&task->look),
+                             .asked = task->look.questions, /* lent, as the sets */
+                             .sets = *live };
+    memcpy(snap.zone, task->look.zone, sizeof(snap.zone));
+    if (!dns_snap_write(task->context->conf, task->domain->name, &snap, error,
+                        sizeof(error))) {
+        message("the snapshot cannot be kept: %s", error);
+        return EXIT_SERVICE;
+    }
+    memcpy(name, snap.name, sizeof(snap.name));
+    return EXIT_DONE;
+}
+
+enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set *planned,
+                              size_t server, bool elsewhere)
+{
+    size_t question = dns_look_question(&task->look, planned->name, planned->type);
+    const struct dns_reply *reply = dns_look_reply(&task->look, question, server);
+    struct dns_sets scope = { 0 };
+    if (reply->outcome == DNS_FAILED)
+        return reply->error[0] ? DNS_UNKNOWN : DNS_UNASKED;
+    enum dns_state state = DNS_UNKNOWN;
+    if (dns_plan_scope(planned, dns_look_set(&task->look, question, server), &scope))
+        state = dns_plan_state(planned, dns_sets_find(&scope, planned->name, planned->type),
+                               elsewhere);
+    dns_sets_free(&scope);
+    return state;
+}
+
+bool dns_task_agreed(const struct dns_task *task, size_t *behind)
+{
+    *behind = SIZE_MAX;
+    for (size_t s = 0; s < task->look.server_count; s++)
+        for (size_t i = 0; i < task->planned.count; i++)
+            if (dns_task_state(task, &task->planned.items[i], s, false) !=
+                DNS_AS_PLANNED) {
+                *behind = s;
+                return false;
+            }
+    return true;
+}
+
+doc *dns_task_document(const struct dns_task *task)
+{
+    doc *document = doc_object();
+    doc_text(document, "command", "dns");
+    doc_text(document, "action", task->action);
+    doc_text(document, "domain", task->domain->name);
+    doc_text(document, "zone", task->look.zone);
+    return document;
+}
+
+static int snapshot(struct dns_task *task)
+{
+    struct dns_sets live = { 0 };
+    char name[64] = "";
+    size_t records = 0;
+    int code = dns_task_look(task, false, &live);
+    if (code == EXIT_DONE && !task->context->dry_run)
+        code = dns_task_snapshot(task, &live, name);
+    for (size_t i = 0; i < live.count; i++)
+        records += live.items[i].count;
+    if (code == EXIT_DONE) {
+        const char *directory = task->context->conf->state_dir;
+        print("%s: %zu records %s%s/dns/%s/%s%s", task->domain->name, records,
+              name[0] ? "kept in " : "would be kept in ", directory, task->domain->name,
+              name, name[0] ? ".zone" : "");
+        doc *document = dns_task_document(task);
+        doc_flag(document, "dry_run", task->context->dry_run);
+        doc_text(document, "snapshot", name[0] ? name : NULL);
+        doc_number(document, "records", (int64_t)records);
+        doc_print(document);
+    }
+    dns_sets_free(&live);
+    return code;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(struct dns_task *task);
+} actions[] = {
+    { "snapshot", snapshot }, { "check", dns_check }, { "diff", dns_diff },
+    { "apply", dns_apply },   { "wait", dns_wait },
+};
+#define ACTIONS (sizeof(actions) / sizeof(actions[0]))
+
+static int run(struct dns_task *task, int (*action)(struct dns_task *))
+{
+    char error[1024];
+    command_catch_signals();
+    if (!dns_plan_sets(task->domain, &task->planned)) {
+        message("out of memory");
+        return EXIT_SERVICE;
+    }
+    if (task->planned.count == 0 && action != snapshot) {
+        message("%s has no record sections in %s: nothing is planned", task->domain->name,
+                task->context->conf->path);
+        return EXIT_DATA;
+    }
+    if (!dns_snap_read(task->context->conf, task->domain->name, &task->snaps,
+                       &task->snap_count, error, sizeof(error))) {
+        message("%s", error);
+        return EXIT_SERVICE;
+    }
+    int code = dns_look_open(&task->look, task->context->conf, task->domain);
+    if (code == EXIT_DONE)
+        code = action(task);
+    dns_look_close(&task->look);
+    dns_snap_free_all(task->snaps, task->snap_count);
+    dns_sets_free(&task->planned);
+    return code;
+}
+
+static bool usable(const struct dns_options *options, const char *action)
+{
+    bool changes = strcmp(action, "diff") == 0 || strcmp(action, "apply") == 0;
+    if ((options->back || options->lower_ttl || options->snapshot) && !changes)
+        message("--back, --snapshot and --lower-ttl are for diff and apply");
+    else if (options->back && options->lower_ttl)
+        message("--back or --lower-ttl, not both");
+    else if (options->snapshot && !options->back)
+        message("--snapshot goes with --back");
+    else if (options->format && strcmp(options->format, "table") != 0 &&
+             strcmp(options->format, "zone") != 0 &&
+             strcmp(options->format, "nsupdate") != 0)
+        message("--format %s: it is table, zone or nsupdate", options->format);
+    else
+        return true;
+    return false;
+}
+
+int command_dns(struct command_context *context, int argc, char **argv)
+{
+    struct dns_task task = { .context = context };
+    struct dns_options *options = &task.options;
+    const struct option_spec specs[] = {
+        { "back", OPTION_FLAG, &options->back },
+        { "lower-ttl", OPTION_FLAG, &options->lower_ttl },
+        { "yes", OPTION_FLAG, &options->yes },
+        { "snapshot", OPTION_TEXT, &options->snapshot },
+        { "format", OPTION_TEXT, &options->format },
+        { "senders", OPTION_TEXT, &options->senders },
+        { "timeout", OPTION_DURATION, &options->timeout },
+    };
+    if (!options_parse(specs, sizeof(specs) / sizeof(specs[0]), &argc, argv))
+        return EXIT_USE;
+    size_t action = 0;
+    while (argc == 3 && action < ACTIONS && strcmp(actions[action].name, argv[1]) != 0)
+        action++;
+    if (argc != 3 || action == ACTIONS) {
+        message("write: sluice dns snapshot|check|diff|apply|wait DOMAIN");
+        return EXIT_USE;
+    }
+    task.action = actions[action].name;
+    if (!usable(options, task.action))
+        return EXIT_USE;
+    char canonical[ADDR_DOMAIN_MAX + 1];
+    task.domain = addr_domain(argv[2], strlen(argv[2]), canonical)
+                      ? conf_managed(context->conf, canonical)
+                      : NULL;
+    if (!task.domain || strcmp(task.domain->name, canonical) != 0) {
+        message("%s is not a domain of %s", argv[2], context->conf->path);
+        return EXIT_DATA;
+    }
+    return run(&task, actions[action].run);
+}

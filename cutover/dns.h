@@ -1,0 +1,53 @@
+/*
+ * dns: what the actions of sluice dns share; used by cutover/dns*.c alone.
+ */
+#ifndef SLUICE_DNS_H
+#define SLUICE_DNS_H
+
+#include "command.h"
+#include "dns_look.h"
+#include "dns_plan.h"
+#include "dns_snap.h"
+#include "output.h"
+
+struct dns_options {
+    bool back, lower_ttl, yes;
+    const char *snapshot, *format, *senders;
+    int timeout; /* seconds; 0: not given */
+};
+
+struct dns_task {
+    struct command_context *context;
+    const char *action;
+    struct dns_options options;
+    const struct conf_domain *domain;
+    struct dns_look look;
+    struct dns_sets planned;
+    struct dns_snap *snaps; /* oldest first */
+    size_t snap_count;
+};
+
+/* Asks the zone's servers; live, which is empty, gets the sets. */
+int dns_task_look(struct dns_task *task, bool resolvers, struct dns_sets *live);
+/* What to change, by the options. *from: the snapshot that it goes back to, or NULL. */
+int dns_task_changes(struct dns_task *task, const struct dns_sets *live,
+                     struct dns_changes *changes, const struct dns_snap **from);
+/* Keeps live as a snapshot; name is its name. */
+int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char name[64]);
+/* How a planned set stands on a server; counts only authoritative ones. */
+enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set *planned,
+                              size_t server, bool elsewhere);
+/* Whether every authoritative server has the plan. *behind: one that has not, or
+ * SIZE_MAX. */
+bool dns_task_agreed(const struct dns_task *task, size_t *behind);
+/* A document with command, action and domain. */
+doc *dns_task_document(const struct dns_task *task);
+void dns_task_print_changes(const struct dns_changes *changes);
+void dns_task_document_changes(doc *document, const struct dns_changes *changes);
+
+int dns_check(struct dns_task *task);
+int dns_diff(struct dns_task *task);
+int dns_apply(struct dns_task *task);
+int dns_wait(struct dns_task *task);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * dns_set: sets of DNS records of one name and type (RRsets), in memory. Names
+ * and values are canonical (dnsrecord.h). Pure.
+ */
+#ifndef SLUICE_DNS_SET_H
+#define SLUICE_DNS_SET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dnsrecord.h"
+
+#define DNS_SET_VALUES_MAX 256  /* more in one set: adding fails */
+#define DNS_SETS_MAX       2048 /* more sets: adding fails */
+
+struct dns_set {
+    char *name;
+    enum dns_type type;
+    uint32_t ttl;   /* the lowest of its records */
+    char **values;  /* NULL-terminated once there is one, else NULL */
+    size_t count;   /* 0: there are no such records */
+};
+
+struct dns_sets {
+    struct dns_set *items;
+    size_t count;
+};
+
+/* Adds a value, which is taken once, to the set of this name and type; value NULL:
+ * only the set. false: no memory, or past a limit. */
+bool dns_sets_add(struct dns_sets *sets, const char *name, enum dns_type type,
+                  uint32_t ttl, const char *value);
+/* Adds all values of set. */
+bool dns_sets_add_set(struct dns_sets *sets, const struct dns_set *set);
+/* NULL: there is none. Good until the next add. */
+const struct dns_set *dns_sets_find(const struct dns_sets *sets, const char *name,
+                                    enum dns_type type);
+void dns_sets_free(struct dns_sets *sets); /* leaves it empty */
+
+bool dns_set_has(const struct dns_set *set, const char *value);
+/* Whether both have the same values, in any order; the TTL is not looked at. */
+bool dns_set_same(const struct dns_set *a, const struct dns_set *b);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * dns_snap: what was live before anything was touched, kept in
+ * state-dir/dns/DOMAIN/TIME.zone: zone-file lines with a head of comments. Every
+ * snapshot is kept. dns_snap_format() and dns_snap_parse() are pure.
+ */
+#ifndef SLUICE_DNS_SNAP_H
+#define SLUICE_DNS_SNAP_H
+
+#include "conf.h"
+#include "dns_plan.h"
+
+#define DNS_SNAPS_MAX 4096        /* of one domain that are looked at */
+#define DNS_SNAP_MAX  (1024 * 1024) /* bytes of one */
+
+struct dns_snap {
+    char name[64];               /* of the file, without ".zone"; sorts by time */
+    char zone[DNSRECORD_NAME_MAX + 1]; /* the zone's apex */
+    int64_t taken;               /* Unix time */
+    uint32_t negative_ttl;
+    struct dns_questions asked;
+    struct dns_sets sets;
+};
+void dns_snap_free(struct dns_snap *snap);
+
+/* The text of a snapshot, malloc'ed; NULL: no memory. */
+char *dns_snap_format(const struct dns_snap *snap, const char *domain);
+/* Returns what is wrong with it, or NULL. A text without its last line is cut. */
+const char *dns_snap_parse(const char *text, struct dns_snap *out);
+
+/* Writes it (fsync) and sets snap->name. false: error is one line. */
+bool dns_snap_write(const struct conf *conf, const char *domain, struct dns_snap *snap,
+                    char *error, size_t error_size);
+/* All of a domain, oldest first; *out malloc'ed, *count 0 when there are none. false:
+ * error is one line; a damaged one is such an error. */
+bool dns_snap_read(const struct conf *conf, const char *domain, struct dns_snap **out,
+                   size_t *count, char *error, size_t error_size);
+void dns_snap_free_all(struct dns_snap *snaps, size_t count);
+
+/* The last one that differs from the plan: the way back. NULL: there is none. Pure. */
+const struct dns_snap *dns_snap_last_old(const struct dns_snap *snaps, size_t count,
+                                         const struct dns_sets *planned);
+/* When the old records are out of every cache: each snapshot's sets that are not as
+ * planned may have been handed out until the next snapshot, and the last such one until
+ * agreed (when all servers first had the plan), which counts twice. *ttl: the one of
+ * that last snapshot; 0: no snapshot differs from the plan. Pure. */
+int64_t dns_snap_quiet(const struct dns_snap *snaps, size_t count,
+                       const struct dns_sets *planned, int64_t agreed, uint32_t *ttl);
+
+/* A file state-dir/dns/DOMAIN/NAME with that text, whole or not at all. */
+bool dns_snap_note(const struct conf *conf, const char *domain, const char *name,
+                   const char *text, char *path, size_t path_size, char *error,
+                   size_t error_size);
+/* The same file's text, malloc'ed; NULL: there is none, or it cannot be read. */
+char *dns_snap_noted(const struct conf *conf, const char *domain, const char *name);
+void dns_snap_forget(const struct conf *conf, const char *domain, const char *name);
+
+#endif
