@@ -198,7 +198,7 @@ static const char *const op_names[] = {
     [EVENT_INIT] = "init", [EVENT_IMPORT] = "import", [EVENT_LOCK] = "lock",
     [EVENT_FLIP] = "flip", [EVENT_UNLOCK] = "unlock", [EVENT_ROLLBACK] = "rollback",
     [EVENT_HOST] = "host", [EVENT_UNHOST] = "unhost", [EVENT_RECOVER] = "recover",
-    [EVENT_BASE] = "base",
+    [EVENT_PLAYBOOK] = "playbook", [EVENT_BASE] = "base",
 };
 #define OP_COUNT (sizeof(op_names) / sizeof(op_names[0]))
 
@@ -242,7 +242,8 @@ bool event_next_item(const struct event *event, size_t *cursor, const char **loc
 
 static bool has_mailboxes(enum event_op op)
 {
-    return op != EVENT_HOST && op != EVENT_UNHOST && op != EVENT_RECOVER;
+    return op != EVENT_HOST && op != EVENT_UNHOST && op != EVENT_RECOVER &&
+           op != EVENT_PLAYBOOK;
 }
 
 bool event_apply(const struct event *event, const char *record, size_t record_len,

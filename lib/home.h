@@ -88,6 +88,7 @@ enum event_op {
     EVENT_HOST,     /* a host was registered: body "<name><TAB><side>" */
     EVENT_UNHOST,   /* a host was removed: body "<name>" */
     EVENT_RECOVER,  /* Redis was rebuilt; no body */
+    EVENT_PLAYBOOK, /* a step of a playbook's run: body "<field><TAB><value>" */
     EVENT_BASE,     /* journal only: a host's starting point, full records */
 };
 

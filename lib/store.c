@@ -279,6 +279,29 @@ enum commit store_auth_drop(struct store *store, const char *domain)
     return store->ops->auth_drop(store, domain);
 }
 
+enum commit store_playbook_put(struct store *store, const struct playbook_put *put,
+                               uint64_t *epoch)
+{
+    *epoch = 0;
+    for (size_t i = 0; i < put->count; i++)
+        if (strpbrk(put->fields[i].name, "\t\n") || strchr(put->fields[i].value, '\n')) {
+            store_set_error(store, "a playbook's record would break the journal's lines");
+            return COMMIT_REFUSED;
+        }
+    if (put->count == 0 || put->count > PLAYBOOK_FIELDS_MAX) {
+        store_set_error(store, "a playbook's change has 1 to %d fields",
+                        PLAYBOOK_FIELDS_MAX);
+        return COMMIT_REFUSED;
+    }
+    return store->ops->playbook_put(store, put, epoch);
+}
+
+bool store_each_playbook(struct store *store, const char *domain, store_playbook_fn *each,
+                         void *context)
+{
+    return store->ops->each_playbook(store, domain, each, context);
+}
+
 enum commit store_lease_take(struct store *store, const char *name, const char *holder,
                              int ttl_s, char *other, size_t other_size)
 {

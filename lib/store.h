@@ -22,6 +22,7 @@
  *   floaters:<domain> hash: local part -> "<count> <first> <last>" (unix s)
  *   auth:<domain>   hash: "<client> <envelope>" -> auth row's figures
  *   arrivals:<domain> stream of deliveries on the new side, capped
+ *   playbook:<domain> hash: step, "" or "=<setting>" -> "<epoch> TAB <record>"
  *   lease:<name>    string with expiry: who runs a cutover
  *   secret          string: key of the trace header's token
  * Every reader of homes asks for chain "epoch" and the id at its host journal's
@@ -59,6 +60,7 @@ struct store;
 #define STORE_AUTH_OF      STORE_PREFIX "auth:"     /* + domain */
 #define STORE_ARRIVALS_OF  STORE_PREFIX "arrivals:" /* + domain */
 #define STORE_LEASE_OF     STORE_PREFIX "lease:"    /* + name */
+#define STORE_PLAYBOOK_OF  STORE_PREFIX "playbook:" /* + domain */
 
 /* No callback (each(), progress()) may call into the same store. */
 
@@ -316,6 +318,30 @@ bool store_each_auth(struct store *store, const char *domain, store_auth_fn *eac
                      void *context);
 /* Forgets all of them. */
 enum commit store_auth_drop(struct store *store, const char *domain);
+
+/* ---- runs of playbooks -------------------------------------------------- */
+
+/* Fields and values are the caller's (cutover/playbook_state.h), without LF. */
+struct playbook_field {
+    const char *name;  /* no TAB; "" is the run itself */
+    const char *value; /* stored as "<epoch of this change><TAB><value>" */
+};
+#define PLAYBOOK_FIELDS_MAX 100
+struct playbook_put {
+    const char *domain;
+    uint64_t expect_epoch; /* of the first field; 0: it must not be there */
+    bool anew;             /* forget all that was there */
+    const struct playbook_field *fields;
+    size_t count;
+};
+/* One change, all of it or nothing, with an EVENT_PLAYBOOK. REFUSED also when the
+ * first field's epoch is another: somebody else was faster. */
+enum commit store_playbook_put(struct store *store, const struct playbook_put *put,
+                               uint64_t *epoch);
+/* Every field; none: no run. false: FAILED. */
+typedef bool store_playbook_fn(void *context, const char *name, const char *value);
+bool store_each_playbook(struct store *store, const char *domain,
+                         store_playbook_fn *each, void *context);
 
 /* ---- leases and health ----------------------------------------------- */
 

@@ -221,6 +221,25 @@ static bool failing_each_auth(struct store *store, const char *domain,
     return false;
 }
 
+static enum commit failing_playbook_put(struct store *store,
+                                        const struct playbook_put *put, uint64_t *epoch)
+{
+    (void)store;
+    (void)put;
+    *epoch = 0;
+    return COMMIT_UNCERTAIN;
+}
+
+static bool failing_each_playbook(struct store *store, const char *domain,
+                                  store_playbook_fn *each, void *context)
+{
+    (void)store;
+    (void)domain;
+    (void)each;
+    (void)context;
+    return false;
+}
+
 static enum commit failing_lease_take(struct store *store, const char *name,
                                       const char *holder, int ttl_s, char *other,
                                       size_t other_size)
@@ -285,6 +304,8 @@ static const struct store_ops failing_ops = {
     .auth_add = failing_auth_add,
     .each_auth = failing_each_auth,
     .auth_drop = failing_write,
+    .playbook_put = failing_playbook_put,
+    .each_playbook = failing_each_playbook,
     .lease_take = failing_lease_take,
     .lease_drop = failing_lease_drop,
     .durable = failing_durable,

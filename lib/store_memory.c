@@ -36,6 +36,7 @@ struct memory_domain {
     struct table *homes;    /* local part -> record */
     struct table *floaters; /* local part -> "count first last" */
     struct table *auth;     /* as auth_row.h writes it */
+    struct table *playbook; /* field -> "<epoch> TAB <record>" */
     struct memory_arrival *arrivals;
     size_t arrival_count;
 };
@@ -563,6 +564,7 @@ static enum commit memory_init_domain(struct store *store, const char *name)
     domain->homes = must(table_new());
     domain->floaters = must(table_new());
     domain->auth = must(table_new());
+    domain->playbook = must(table_new());
     struct home own = { .state = HOME_OLD, .since = now_ms() / 1000 };
     own.epoch = add_event(memory, EVENT_INIT, 'o', name, must(strdup("\n")), 1);
     put_home(domain, "", &own);
@@ -853,9 +855,63 @@ static enum commit memory_auth_drop(struct store *store, const char *name)
     struct memory_domain *domain = find_domain(memory_of(store), name);
     if (domain) {
         table_free(domain->auth);
+        table_free(domain->playbook);
         domain->auth = must(table_new());
     }
     return COMMIT_DONE;
+}
+
+/* ---- runs of playbooks ------------------------------------------------- */
+
+static enum commit memory_playbook_put(struct store *store,
+                                       const struct playbook_put *put, uint64_t *epoch)
+{
+    struct store_memory *memory = memory_of(store);
+    struct memory_domain *domain = find_domain(memory, put->domain);
+    size_t len;
+    if (!domain)
+        return COMMIT_REFUSED;
+    const char *present = table_get(domain->playbook, put->fields[0].name,
+                                    strlen(put->fields[0].name), &len);
+    if ((present ? strtoull(present, NULL, 10) : 0) != put->expect_epoch) {
+        store_set_error(store, "%s of the playbook of %s was changed by somebody else",
+                        put->fields[0].name, put->domain);
+        return COMMIT_REFUSED;
+    }
+    char *body = NULL;
+    FILE *text = must(open_memstream(&body, &len));
+    *epoch = memory->event_count + 1;
+    for (size_t i = 0; i < put->count; i++)
+        fprintf(text, "%s\t%" PRIu64 "\t%s\n", put->fields[i].name, *epoch,
+                put->fields[i].value);
+    if (fclose(text) != 0)
+        abort();
+    if (put->anew) {
+        table_free(domain->playbook);
+        domain->playbook = must(table_new());
+    }
+    struct event lines = { .body = body, .body_len = len };
+    const char *name, *record;
+    size_t name_len, record_len, cursor = 0;
+    while (event_next_item(&lines, &cursor, &name, &name_len, &record, &record_len))
+        if (!table_put(domain->playbook, name, name_len, record, record_len))
+            abort();
+    add_event(memory, EVENT_PLAYBOOK, put->anew ? 'a' : 'c', put->domain, body, len);
+    return COMMIT_DONE;
+}
+
+static bool memory_each_playbook(struct store *store, const char *domain_name,
+                                 store_playbook_fn *each, void *context)
+{
+    struct memory_domain *domain = find_domain(memory_of(store), domain_name);
+    const char *name, *value;
+    size_t name_len, value_len, cursor = 0;
+    if (!domain)
+        return true;
+    while (table_next(domain->playbook, &cursor, &name, &name_len, &value, &value_len))
+        if (!each(context, name, value))
+            break;
+    return true;
 }
 
 /* ---- leases and health ------------------------------------------------- */
@@ -976,6 +1032,8 @@ static const struct store_ops memory_ops = {
     .auth_add = memory_auth_add,
     .each_auth = memory_each_auth,
     .auth_drop = memory_auth_drop,
+    .playbook_put = memory_playbook_put,
+    .each_playbook = memory_each_playbook,
     .lease_take = memory_lease_take,
     .lease_drop = memory_lease_drop,
     .durable = memory_durable,

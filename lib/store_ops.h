@@ -52,6 +52,10 @@ struct store_ops {
     bool (*each_auth)(struct store *store, const char *domain, store_auth_fn *each,
                       void *context);
     enum commit (*auth_drop)(struct store *store, const char *domain);
+    enum commit (*playbook_put)(struct store *store, const struct playbook_put *put,
+                                uint64_t *epoch);
+    bool (*each_playbook)(struct store *store, const char *domain,
+                          store_playbook_fn *each, void *context);
     enum commit (*lease_take)(struct store *store, const char *name, const char *holder,
                               int ttl_s, char *other, size_t other_size);
     void (*lease_drop)(struct store *store, const char *name, const char *holder);

@@ -181,6 +181,11 @@ void sr_set_refusal(struct store_redis *sr, const char *code, const char *one,
             two, one);
     else if (strcmp(code, "UNREGISTERED") == 0)
         store_set_error(store, "%s is not registered: run \"sluice init\"", one);
+    else if (strcmp(code, "TAKEN") == 0)
+        store_set_error(store,
+                        "%s of the playbook of %s was changed by somebody else "
+                        "meanwhile: look at sluice playbook status",
+                        one, two);
     else if (strcmp(code, "NOHOST") == 0)
         store_set_error(
             store,
@@ -410,6 +415,8 @@ static const struct store_ops redis_ops = {
     .auth_add = sr_auth_add,
     .each_auth = sr_each_auth,
     .auth_drop = sr_auth_drop,
+    .playbook_put = sr_playbook_put,
+    .each_playbook = sr_each_playbook,
     .lease_take = sr_lease_take,
     .lease_drop = sr_lease_drop,
     .durable = sr_durable,
@@ -430,5 +437,6 @@ struct store *store_redis_new(struct conf *conf, struct journal_reader *head)
     sr_record_scripts(sr->scripts);
     sr_recover_scripts(sr->scripts);
     sr_auth_scripts(sr->scripts);
+    sr_playbook_scripts(sr->scripts);
     return &sr->base;
 }

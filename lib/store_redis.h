@@ -18,6 +18,7 @@ enum sr_script {
     SCRIPT_FLOATERS,
     SCRIPT_LEASE,
     SCRIPT_AUTH,
+    SCRIPT_PLAYBOOK,
     SCRIPT_RECOVER,
     SCRIPT_COUNT,
 };
@@ -44,6 +45,7 @@ void sr_host_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 void sr_record_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 void sr_recover_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 void sr_auth_scripts(struct redis_script scripts[SCRIPT_COUNT]);
+void sr_playbook_scripts(struct redis_script scripts[SCRIPT_COUNT]);
 
 /* The head of this host's journal; epoch 0 when there is none. false: it
  * cannot be read (the error is set). */
@@ -151,6 +153,12 @@ bool sr_auth_add(struct store *store, const char *domain, const struct auth_row 
 bool sr_each_auth(struct store *store, const char *domain, store_auth_fn *each,
                   void *context);
 enum commit sr_auth_drop(struct store *store, const char *domain);
+
+/* store_redis_playbook.c */
+enum commit sr_playbook_put(struct store *store, const struct playbook_put *put,
+                            uint64_t *epoch);
+bool sr_each_playbook(struct store *store, const char *domain, store_playbook_fn *each,
+                      void *context);
 
 /* store_redis_recover.c */
 enum commit sr_recover(struct store *store, const char *path, bool force,

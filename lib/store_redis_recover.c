@@ -42,6 +42,8 @@ void sr_recover_scripts(struct redis_script scripts[SCRIPT_COUNT])
 struct domain_homes {
     char name[ADDR_DOMAIN_MAX + 1];
     struct table *homes; /* local part -> record */
+    struct table *playbook; /* field -> value; NULL: the journal knows no run */
+    bool playbook_whole;    /* from its start on: what Redis has is dropped */
 };
 
 struct recovery {
@@ -73,6 +75,7 @@ static struct table *homes_of(struct recovery *run, const char *domain)
         return NULL;
     run->domains = grown;
     struct domain_homes *added = &grown[run->domain_count];
+    *added = (struct domain_homes){ 0 };
     snprintf(added->name, sizeof(added->name), "%s", domain); /* same size */
     added->homes = table_new();
     if (!added->homes)
@@ -134,6 +137,31 @@ static bool replay_hosts(struct recovery *run, const struct event *event)
     return true;
 }
 
+/* The run of a playbook: its fields, from the last start on. */
+static bool replay_playbook(struct recovery *run, const struct event *event)
+{
+    const char *field, *value;
+    size_t field_len, value_len, cursor = 0;
+    if (!homes_of(run, event->domain))
+        return out_of_memory(run);
+    struct domain_homes *domain = run->domains;
+    while (strcmp(domain->name, event->domain) != 0)
+        domain++; /* homes_of() has made it */
+    if (!domain->playbook || event->letter == 'a') {
+        table_free(domain->playbook);
+        domain->playbook = table_new();
+        domain->playbook_whole = event->letter == 'a';
+    }
+    if (!domain->playbook)
+        return out_of_memory(run);
+    while (event_next_item(event, &cursor, &field, &field_len, &value, &value_len))
+        if (!value)
+            return damaged(run, event);
+        else if (!table_put(domain->playbook, field, field_len, value, value_len))
+            return out_of_memory(run);
+    return true;
+}
+
 /* A base may stand anywhere and its parts share a position; everything else
  * follows what is before it. */
 static bool follows(const struct recovery *run, const struct event *event)
@@ -156,6 +184,8 @@ static bool replay(void *context, const struct event *event)
         run->stored_is_contained = true;
     if (event->op == EVENT_RECOVER)
         return true;
+    if (event->op == EVENT_PLAYBOOK)
+        return replay_playbook(run, event);
     return event->domain[0] ? replay_homes(run, event) : replay_hosts(run, event);
 }
 
@@ -285,6 +315,25 @@ static enum commit rebuild_mailboxes(struct recovery *run,
     return commit == COMMIT_DONE && queued > 0 ? run_step(run) : commit;
 }
 
+/* A run has at most a few hundred fields. */
+static enum commit rebuild_playbook(struct recovery *run,
+                                    const struct domain_homes *domain)
+{
+    const char *field, *value;
+    size_t field_len, value_len, cursor = 0;
+    if (!domain->playbook)
+        return COMMIT_DONE;
+    start_step(run, "playbook");
+    redis_arg_text(&run->sr->args, domain->name);
+    redis_arg_number(&run->sr->args, domain->playbook_whole);
+    while (table_next(domain->playbook, &cursor, &field, &field_len, &value,
+                      &value_len)) {
+        redis_arg(&run->sr->args, field, field_len);
+        redis_arg(&run->sr->args, value, value_len);
+    }
+    return run_step(run);
+}
+
 /* The domain's own record comes last: a lookup whose look at the chain was just
  * before the first step must not take a mailbox that is not back yet for one that
  * was never listed. Without the own record it is tried later. */
@@ -298,6 +347,8 @@ static enum commit rebuild_domain(struct recovery *run, const struct domain_home
         commit = rebuild_mailboxes(run, domain, counts);
     if (commit == COMMIT_DONE)
         commit = rebuild_totals(run, domain->name, counts);
+    if (commit == COMMIT_DONE)
+        commit = rebuild_playbook(run, domain);
     size_t len;
     const char *own = table_get(domain->homes, "", 0, &len);
     if (commit != COMMIT_DONE || !own)
@@ -395,8 +446,10 @@ enum commit sr_recover(struct store *store, const char *path, bool force,
                                            .mailboxes = run.mailboxes,
                                            .domains = run.domain_count,
                                            .hosts = table_count(run.hosts) };
-    for (size_t i = 0; i < run.domain_count; i++)
+    for (size_t i = 0; i < run.domain_count; i++) {
         table_free(run.domains[i].homes);
+        table_free(run.domains[i].playbook);
+    }
     free(run.domains);
     table_free(run.hosts);
     return commit;

@@ -4,6 +4,7 @@
 --   start
 --   clear  3 domain
 --   homes  3 domain, pairs of local part and record
+--   playbook 3 domain, 4 whether what is there is dropped, pairs of field and value
 --   totals 3 domain, pairs of letter and number
 --   ids    pairs of epoch and event id
 --   finish 3 journal's last epoch, 4 its id, 5 floor, 6 id of the event,
@@ -16,6 +17,13 @@ if step == 'start' then
 end
 if redis.call('HGET', chain, 'recovering') ~= token then return { 'OVERTAKEN' } end
 
+if step == 'playbook' then
+    if ARGV[4] == '1' then redis.call('UNLINK', KEY .. 'playbook:' .. ARGV[3]) end
+    for i = 5, #ARGV, 2 do
+        redis.call('HSET', KEY .. 'playbook:' .. ARGV[3], ARGV[i], ARGV[i + 1])
+    end
+    return { 'OK' }
+end
 if step == 'clear' then
     redis.call('UNLINK', KEY .. 'home:' .. ARGV[3], KEY .. 'totals:' .. ARGV[3])
     redis.call('SADD', KEY .. 'domains', ARGV[3])
