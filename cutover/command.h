@@ -71,6 +71,7 @@ int command_cutover(struct command_context *context, int argc, char **argv);
 int command_auth(struct command_context *context, int argc, char **argv);
 int command_dns(struct command_context *context, int argc, char **argv);
 int command_doctor(struct command_context *context, int argc, char **argv);
+int command_playbook(struct command_context *context, int argc, char **argv);
 int command_recover(struct command_context *context, int argc, char **argv);
 
 #endif

@@ -96,6 +96,21 @@ static const struct command commands[] = {
       "  reset DOMAIN          forget the figures, to look anew after a repair\n"
       "The figures come from sluice-milter, on hosts with an auth section.\n",
       true, command_auth },
+    { "playbook", "list|show|start|run|ack|status|rollback|report|actions ...",
+      "the whole migration, step by step",
+      "  list                              the playbooks, and the runs\n"
+      "  show NAME [--format markdown|html]  the plan, to hand round\n"
+      "  start NAME DOMAIN [--set NAME=VALUE]... [--rehearse WHO] [--replace]\n"
+      "                                    WHO: an address or @FILE, the pilot group\n"
+      "  run DOMAIN [--wait] [--window DURATION]  until it needs a person (or time)\n"
+      "  ack DOMAIN STEP --by NAME [--note TEXT]  a person has done it\n"
+      "  status DOMAIN [--watch [N]]       done, running, waiting; the change window\n"
+      "  rollback DOMAIN [--to STEP]       undo, back to before that step\n"
+      "  report DOMAIN [--format markdown|html]  every step, time, person\n"
+      "  actions                           what a step can do\n"
+      "Interrupted, or killed: run the same command again. --dry-run with run: every\n"
+      "check, and no action.\n",
+      true, command_playbook },
     { "dns", "snapshot|check|diff|apply|wait DOMAIN",
       "live DNS records against the planned ones, and the way there and back",
       "  snapshot DOMAIN       keep what is live, with its TTLs, before anything is touched\n"

@@ -365,16 +365,20 @@ static int open_below(int parent, const char *name)
 int run_log_directory(const char *state_dir, const char *domain, char *error,
                       size_t error_size)
 {
+    return run_directory(state_dir, "cutover", domain, error, error_size);
+}
+
+int run_directory(const char *state_dir, const char *kind, const char *domain,
+                  char *error, size_t error_size)
+{
     char name[PLAN_FILE_NAME_MAX + 1];
     plan_file_name(domain, name);
     int state = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int cutover = state >= 0 ? open_below(state, "cutover") : -1;
+    int cutover = state >= 0 ? open_below(state, kind) : -1;
     int fd = cutover >= 0 ? open_below(cutover, name) : -1;
     if (fd < 0)
-        snprintf(error, error_size, "%s%s: %s", state_dir,
-                 state < 0     ? ""
-                 : cutover < 0 ? "/cutover"
-                               : "/cutover/(domain)",
+        snprintf(error, error_size, "%s%s%s%s: %s", state_dir, state < 0 ? "" : "/",
+                 state < 0 ? "" : kind, state < 0 || cutover < 0 ? "" : "/(domain)",
                  errno == EPERM ? "belongs to somebody else; remove it"
                                 : strerror(errno));
     if (cutover >= 0)

@@ -73,6 +73,10 @@ void run_stop(struct run_set *set, int64_t now);
 int run_log_directory(const char *state_dir, const char *domain, char *error,
                       size_t error_size);
 
+/* The same below <state>/<kind>/<domain>. */
+int run_directory(const char *state_dir, const char *kind, const char *domain,
+                  char *error, size_t error_size);
+
 /* The name of a mailbox's log in it: "<mailbox>.log". */
 #define RUN_LOG_NAME_MAX (PLAN_FILE_NAME_MAX + 4)
 void run_log_name(const char *local, char out[RUN_LOG_NAME_MAX + 1]);
