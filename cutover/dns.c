@@ -52,8 +52,8 @@ enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set 
         return reply->error[0] ? DNS_UNKNOWN : DNS_UNASKED;
     enum dns_state state = DNS_UNKNOWN;
     if (dns_plan_scope(planned, dns_look_set(&task->look, question, server), &scope))
-        state = dns_plan_state(planned, dns_sets_find(&scope, planned->name, planned->type),
-                               elsewhere);
+        state = dns_plan_state(
+            planned, dns_sets_find(&scope, planned->name, planned->type), elsewhere);
     dns_sets_free(&scope);
     return state;
 }

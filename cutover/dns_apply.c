@@ -236,8 +236,8 @@ static int run_command(struct dns_task *task, const char *batch)
     if (capture.status != 0) {
         capture.out[strcspn(capture.out, "\n")] = '\0';
         if (capture.status < 0)
-            message("%s: %s; what it did is not known: look with sluice dns check", argv[0],
-                    capture.error);
+            message("%s: %s; what it did is not known: look with sluice dns check",
+                    argv[0], capture.error);
         else
             message("%s ended with %d: %s", argv[0], capture.status, capture.out);
     }
@@ -395,8 +395,9 @@ int dns_apply(struct dns_task *task)
         else
             print("%s: %zu %s of records %s", task->domain->name, count,
                   count == 1 ? "set" : "sets",
-                  task->context->dry_run ? "would be changed"
-                                         : "changed, every authoritative server has them");
+                  task->context->dry_run
+                      ? "would be changed"
+                      : "changed, every authoritative server has them");
         doc *document = dns_task_document(task);
         doc_flag(document, "dry_run", task->context->dry_run);
         doc_text(document, "snapshot", name[0] ? name : NULL);

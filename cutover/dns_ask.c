@@ -92,8 +92,8 @@ static bool plain_value(const ldns_rr *rr, char *out, size_t size)
         if (ldns_rdf_get_type(rdf) == LDNS_RDF_TYPE_DNAME)
             ldns_dname2canonical(rdf);
         char *text = ldns_rdf2str(rdf);
-        int n = text ? snprintf(out + used, size - used, "%s%s", i > 0 ? " " : "", text)
-                     : -1;
+        int n =
+            text ? snprintf(out + used, size - used, "%s%s", i > 0 ? " " : "", text) : -1;
         free(text);
         if (n < 0 || (size_t)n >= size - used)
             return false;
@@ -143,9 +143,8 @@ static uint32_t negative_ttl(const struct dns_sets *authority)
 {
     for (size_t i = 0; i < authority->count; i++) {
         const struct dns_set *set = &authority->items[i];
-        const char *last = set->type == DNS_SOA && set->count > 0
-                               ? strrchr(set->values[0], ' ')
-                               : NULL;
+        const char *last =
+            set->type == DNS_SOA && set->count > 0 ? strrchr(set->values[0], ' ') : NULL;
         if (last) {
             unsigned long minimum = strtoul(last + 1, NULL, 10);
             return minimum < set->ttl ? (uint32_t)minimum : set->ttl;
@@ -210,10 +209,10 @@ static bool make_query(const char *name, enum dns_type type, bool recursive,
                        uint8_t **wire, size_t *len)
 {
     ldns_rdf *owner = ldns_dname_new_frm_str(*name ? name : ".");
-    ldns_pkt *packet =
-        owner ? ldns_pkt_query_new(owner, ldns_types[type], LDNS_RR_CLASS_IN,
-                                   recursive ? LDNS_RD : 0)
-              : NULL;
+    ldns_pkt *packet = owner
+                           ? ldns_pkt_query_new(owner, ldns_types[type], LDNS_RR_CLASS_IN,
+                                                recursive ? LDNS_RD : 0)
+                           : NULL;
     if (!packet) {
         ldns_rdf_deep_free(owner);
         return false;
@@ -243,9 +242,9 @@ void dns_ask(struct dns_server *server, const char *name, enum dns_type type,
         return;
     }
     for (int tries = 0; tries < TRIES && !packet; tries++) {
-        enum dns_wire_result result = exchange(server, tcp, query, query_len, timeout_ms,
-                                               &packet, answer, &answer_len,
-                                               reply->error);
+        enum dns_wire_result result =
+            exchange(server, tcp, query, query_len, timeout_ms, &packet, answer,
+                     &answer_len, reply->error);
         heard = heard || result == DNS_WIRE_DONE;
         if (packet && ldns_pkt_tc(packet) && !tcp) {
             tcp = true;
@@ -317,9 +316,9 @@ static bool fill_update(const struct dns_changes *changes, ldns_rr_list *prerequ
     bool ok = true;
     for (size_t i = 0; i < changes->count; i++) {
         const struct dns_set *before = &changes->items[i].before;
-        ok = ok && (before->count > 0
-                        ? push_records(prerequisites, before, false)
-                        : push_bare(prerequisites, before, LDNS_RR_CLASS_NONE));
+        ok = ok &&
+             (before->count > 0 ? push_records(prerequisites, before, false)
+                                : push_bare(prerequisites, before, LDNS_RR_CLASS_NONE));
     }
     for (size_t i = 0; i < changes->count; i++)
         if (changes->items[i].before.count > 0)
@@ -350,17 +349,18 @@ static bool sign(ldns_pkt *packet, const struct dns_key *key, char error[DNS_ERR
 {
     char algorithm[sizeof(key->algorithm) + 1];
     snprintf(algorithm, sizeof(algorithm), "%s.", key->algorithm);
-    ldns_status status = ldns_pkt_tsig_sign(packet, key->name, key->secret, FUDGE_S,
-                                            algorithm, NULL);
-    return status == LDNS_STATUS_OK ||
-           fail(error, "the update cannot be signed: %s", ldns_get_errorstr_by_id(status));
+    ldns_status status =
+        ldns_pkt_tsig_sign(packet, key->name, key->secret, FUDGE_S, algorithm, NULL);
+    return status == LDNS_STATUS_OK || fail(error, "the update cannot be signed: %s",
+                                            ldns_get_errorstr_by_id(status));
 }
 
 /* RFC 8945 5.3.2: the error code in an answer's TSIG record. */
 static const char *tsig_trouble(const ldns_pkt *packet)
 {
     const ldns_rr *tsig = ldns_pkt_tsig(packet);
-    const ldns_rdf *rdf = tsig && ldns_rr_rd_count(tsig) > 5 ? ldns_rr_rdf(tsig, 5) : NULL;
+    const ldns_rdf *rdf =
+        tsig && ldns_rr_rd_count(tsig) > 5 ? ldns_rr_rdf(tsig, 5) : NULL;
     switch (rdf && ldns_rdf_size(rdf) == 2 ? ldns_rdf2native_int16(rdf) : 0) {
     case 16:
         return "the secret of the TSIG key is not the server's (BADSIG)";
@@ -390,17 +390,17 @@ static enum dns_update judge(const ldns_pkt *packet, const uint8_t *wire, size_t
     if (code != LDNS_RCODE_NOERROR) {
         char *text = ldns_pkt_rcode2str(code);
         fail(error, "%s%s%s", text ? text : "an error", trouble ? ": " : "",
-             trouble                       ? trouble
+             trouble                      ? trouble
              : code == LDNS_RCODE_REFUSED ? ": this key (or address) may not update"
-                                           : "");
+                                          : "");
         free(text);
         return DNS_UPDATE_REFUSED;
     }
     /* ldns takes the TSIG record out of the packet for a moment. */
     ldns_pkt *copy = NULL;
-    bool ok = !key || (ldns_wire2pkt(&copy, wire, len) == LDNS_STATUS_OK &&
-                       ldns_pkt_tsig(copy) &&
-                       ldns_pkt_tsig_verify(copy, wire, len, key->name, key->secret, mac));
+    bool ok = !key ||
+              (ldns_wire2pkt(&copy, wire, len) == LDNS_STATUS_OK && ldns_pkt_tsig(copy) &&
+               ldns_pkt_tsig_verify(copy, wire, len, key->name, key->secret, mac));
     ldns_pkt_free(copy);
     if (ok)
         return DNS_UPDATE_DONE;

@@ -29,10 +29,10 @@ const char *dns_server_text(const struct dns_server *server, char out[DNS_SERVER
 enum dns_outcome { DNS_FOUND, DNS_ABSENT, DNS_FAILED };
 struct dns_reply {
     enum dns_outcome outcome;
-    bool no_name;        /* ABSENT: no record of any type (NXDOMAIN) */
+    bool no_name; /* ABSENT: no record of any type (NXDOMAIN) */
     bool authoritative;
     struct dns_sets answer, authority, additional; /* records of our types */
-    uint32_t negative_ttl; /* ABSENT: how long that is kept (RFC 2308); 0: not said */
+    uint32_t negative_ttl;     /* ABSENT: how long that is kept (RFC 2308); 0: not said */
     char error[DNS_ERROR_MAX]; /* FAILED */
 };
 

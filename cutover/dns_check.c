@@ -82,7 +82,11 @@ static bool show_answer(const struct dns_task *task, const struct dns_set *plann
              state == DNS_NOT_YET && live ? ttl : "");
     (void)dns_plan_scope(planned, live, &scope);
     const struct dns_set *in = dns_sets_find(&scope, planned->name, planned->type);
-    const char *cells[] = { planned->name, dns_type_name(planned->type), shown, text, ttl,
+    const char *cells[] = { planned->name,
+                            dns_type_name(planned->type),
+                            shown,
+                            text,
+                            ttl,
                             state == DNS_UNKNOWN   ? reply->error
                             : state == DNS_UNASKED ? "it has no authoritative answer yet"
                                                    : values_text(in, values) };
@@ -104,12 +108,10 @@ static bool show_set(const struct dns_task *task, const struct dns_set *planned,
     doc *list = doc_put(object, "planned", doc_array());
     for (size_t i = 0; i < planned->count; i++)
         doc_add_text(list, planned->values[i]);
-    const char *cells[] = { planned->name,
-                            dns_type_name(planned->type),
-                            "planned",
-                            "sluice.conf",
-                            duration_text(planned->ttl, ttl),
-                            values_text(planned, values) };
+    const char *cells[] = {
+        planned->name, dns_type_name(planned->type),     "planned",
+        "sluice.conf", duration_text(planned->ttl, ttl), values_text(planned, values)
+    };
     sheet_row(sheet, cells);
     doc *answers = doc_put(object, "answers", doc_array());
     for (size_t s = 0; s < task->look.server_count + task->look.resolver_count; s++)
@@ -144,7 +146,7 @@ static size_t show_rules(const struct dns_findings *findings, doc *document)
 
 int dns_check(struct dns_task *task)
 {
-    static const char *const headers[] = { "name", "type", "state",
+    static const char *const headers[] = { "name",   "type", "state",
                                            "server", ">TTL", "values" };
     struct dns_sets live = { 0 };
     struct dns_findings findings = { 0 };

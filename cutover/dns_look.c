@@ -34,9 +34,8 @@ static void add_server(struct dns_server *list, size_t *count, const char *name,
     if (address->family == AF_INET6 && !dns_wire_route(address))
         return; /* a host without IPv6 asks by IPv4 */
     struct dns_server *server = &list[(*count)++];
-    *server = (struct dns_server){ .address = *address,
-                                   .port = port,
-                                   .recursive = recursive };
+    *server =
+        (struct dns_server){ .address = *address, .port = port, .recursive = recursive };
     snprintf(server->name, sizeof(server->name), "%s", name);
 }
 
@@ -175,9 +174,8 @@ static bool ask_parent(struct dns_look *look, struct dns_server *parent, char *w
     struct dns_reply reply;
     char text[DNS_SERVER_TEXT];
     dns_ask(parent, look->domain->name, DNS_NS, look->conf->dns.timeout, &reply);
-    const struct dns_set *ns = reply.outcome == DNS_FAILED
-                                   ? NULL
-                                   : delegation_in(&reply, look->domain->name);
+    const struct dns_set *ns =
+        reply.outcome == DNS_FAILED ? NULL : delegation_in(&reply, look->domain->name);
     dns_server_text(parent, text);
     if (ns) {
         snprintf(look->zone, sizeof(look->zone), "%s", ns->name);
@@ -200,7 +198,8 @@ static int find_servers(struct dns_look *look)
 {
     struct dns_server parents[DNS_SERVERS_MAX];
     size_t count = 0;
-    char why[DNS_SERVER_TEXT + DNS_ERROR_MAX + 32] = "no server of the parent zone is known";
+    char why[DNS_SERVER_TEXT + DNS_ERROR_MAX + 32] =
+        "no server of the parent zone is known";
     for (size_t i = 0; i < look->conf->dns.parent_count; i++)
         add_server(parents, &count, "", &look->conf->dns.parents[i].address,
                    look->conf->dns.parents[i].port, false);
@@ -377,8 +376,8 @@ int dns_look_ask(struct dns_look *look, bool resolvers)
         look->resolvers[r].silent = false;
     if (!dns_questions_add(&look->questions, look->zone, DNS_SOA) ||
         !dns_questions_add(&look->questions, look->zone, DNS_NS) ||
-        !(look->replies = calloc(look->questions.count * columns(look),
-                                 sizeof(*look->replies)))) {
+        !(look->replies =
+              calloc(look->questions.count * columns(look), sizeof(*look->replies)))) {
         message("out of memory");
         return EXIT_SERVICE;
     }

@@ -10,13 +10,14 @@
 #include "dns_ask.h"
 #include "dns_plan.h"
 
-#define DNS_SERVERS_MAX 32 /* authoritative ones, each address is one; more are left out */
+#define DNS_SERVERS_MAX                                                                  \
+    32 /* authoritative ones, each address is one; more are left out */
 
 struct dns_look {
     const struct conf *conf;
     const struct conf_domain *domain;
     char zone[DNSRECORD_NAME_MAX + 1]; /* the zone's apex */
-    struct dns_sets delegation;  /* its NS as the parent has it */
+    struct dns_sets delegation;        /* its NS as the parent has it */
     struct dns_server resolvers[DNS_SERVERS_MAX];
     size_t resolver_count;
     struct dns_server servers[DNS_SERVERS_MAX];

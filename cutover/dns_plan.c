@@ -190,9 +190,9 @@ static bool collect(const struct dns_sets *live, struct dns_changes *out)
             continue;
         struct dns_change *change = &out->items[out->count++];
         change->after = *after;
-        change->before = before ? *before
-                                : (struct dns_set){ .name = after->name,
-                                                    .type = after->type };
+        change->before =
+            before ? *before
+                   : (struct dns_set){ .name = after->name, .type = after->type };
     }
     return true;
 }

@@ -44,11 +44,9 @@ struct rules {
 
 /* ---- findings ------------------------------------------------------------- */
 
-__attribute__((format(printf, 5, 6))) static void find(struct rules *rules,
-                                                       const char *rule,
-                                                       enum dns_rule_result result,
-                                                       const char *fix, const char *fmt,
-                                                       ...)
+__attribute__((format(printf, 5, 6))) static void
+find(struct rules *rules, const char *rule, enum dns_rule_result result, const char *fix,
+     const char *fmt, ...)
 {
     struct dns_findings *out = rules->out;
     va_list args;
@@ -120,10 +118,10 @@ static void mx_left(struct rules *rules, const struct dns_set *planned)
         shared += dns_set_has(planned, live->values[i]);
     for (size_t i = 0; live && shared > 0 && i < live->count; i++)
         if (!dns_set_has(planned, live->values[i]))
-            find(rules, "mx-left", DNS_RULE_FAIL,
-                 "Remove it: sluice dns apply does.",
-                 "%s still has MX %s beside the planned ones: part of the mail goes there",
-                 planned->name, live->values[i]);
+            find(
+                rules, "mx-left", DNS_RULE_FAIL, "Remove it: sluice dns apply does.",
+                "%s still has MX %s beside the planned ones: part of the mail goes there",
+                planned->name, live->values[i]);
 }
 
 static void mx_host(struct rules *rules, const char *owner, const char *host)
@@ -133,18 +131,19 @@ static void mx_host(struct rules *rules, const char *owner, const char *host)
     enum dns_spf_lookup a = resolve(rules, host, DNS_A, &four);
     enum dns_spf_lookup aaaa = resolve(rules, host, DNS_AAAA, &six);
     if (is_alias == DNS_SPF_FOUND)
-        find(rules, "mx-target", DNS_RULE_FAIL,
-             "Name the host that the CNAME leads to.",
+        find(rules, "mx-target", DNS_RULE_FAIL, "Name the host that the CNAME leads to.",
              "%s: MX %s is a CNAME, which RFC 5321 5.1 forbids: some senders will not "
              "deliver",
              owner, host);
     else if (a == DNS_SPF_FAILED || is_alias == DNS_SPF_FAILED)
-        find(rules, "mx-target", DNS_RULE_UNKNOWN, "Look at the resolvers of sluice.conf.",
+        find(rules, "mx-target", DNS_RULE_UNKNOWN,
+             "Look at the resolvers of sluice.conf.",
              "%s: the addresses of MX %s cannot be asked", owner, host);
     else if (a != DNS_SPF_FOUND && aaaa != DNS_SPF_FOUND)
         find(rules, "mx-target", DNS_RULE_FAIL,
              "Correct the name, or add its A record first.",
-             "%s: MX %s has no address: mail for it would wait, then bounce", owner, host);
+             "%s: MX %s has no address: mail for it would wait, then bounce", owner,
+             host);
     dns_sets_free(&alias);
     dns_sets_free(&four);
     dns_sets_free(&six);
@@ -172,8 +171,9 @@ static void rule_mx(struct rules *rules)
         }
     }
     if (found_nothing(rules, before))
-        find(rules, "mx", DNS_RULE_PASS, NULL, "no old MX beside new ones; every planned "
-                                               "MX has an address");
+        find(rules, "mx", DNS_RULE_PASS, NULL,
+             "no old MX beside new ones; every planned "
+             "MX has an address");
 }
 
 /* ---- SPF ------------------------------------------------------------------ */
@@ -194,14 +194,15 @@ static void spf_sender(struct rules *rules, const char *record, const char *text
     if (rightful && spf.result == DNS_SPF_PASS)
         ++*passed;
     else if (rightful)
-        find(rules, "spf-senders",
-             spf.result == DNS_SPF_UNKNOWN || spf.result == DNS_SPF_TEMPERROR
-                 ? DNS_RULE_UNKNOWN
-                 : DNS_RULE_FAIL,
-             "Add it to the planned SPF record (ip4:ADDRESS, or its provider's include:), "
-             "or find out why it sends as the domain.",
-             "%s sends as %s, and SPF would be %s%s%s", text, domain,
-             dns_spf_result_name(spf.result), spf.why[0] ? ": " : "", spf.why);
+        find(
+            rules, "spf-senders",
+            spf.result == DNS_SPF_UNKNOWN || spf.result == DNS_SPF_TEMPERROR
+                ? DNS_RULE_UNKNOWN
+                : DNS_RULE_FAIL,
+            "Add it to the planned SPF record (ip4:ADDRESS, or its provider's include:), "
+            "or find out why it sends as the domain.",
+            "%s sends as %s, and SPF would be %s%s%s", text, domain,
+            dns_spf_result_name(spf.result), spf.why[0] ? ": " : "", spf.why);
     else if (spf.result == DNS_SPF_PASS)
         find(rules, "spf-old", DNS_RULE_FAIL,
              "Take the old server out of the planned SPF record.",
@@ -370,11 +371,12 @@ static int rule_spf(struct rules *rules)
              "%s has %zu SPF records, receivers want exactly one (RFC 7208 4.5)", domain,
              count);
     } else if (!spf_record_is(record, strlen(record))) {
-        find(rules, "spf-valid", DNS_RULE_FAIL,
-             "Begin it with \"v=spf1 \", without blanks around the \"=\".",
-             "\"%.80s\" is no SPF record: it must begin with exactly \"v=spf1\" (RFC 7208 "
-             "4.5), so receivers find none",
-             record);
+        find(
+            rules, "spf-valid", DNS_RULE_FAIL,
+            "Begin it with \"v=spf1 \", without blanks around the \"=\".",
+            "\"%.80s\" is no SPF record: it must begin with exactly \"v=spf1\" (RFC 7208 "
+            "4.5), so receivers find none",
+            record);
     } else if (!spf_record_parse(record, strlen(record), parsed, why, sizeof(why))) {
         find(rules, "spf-valid", DNS_RULE_FAIL, "Correct the term that is named.",
              "the SPF record is not valid, receivers take it as broken: %s", why);
@@ -428,8 +430,10 @@ static void dkim_key(struct rules *rules, const char *name, const char *record)
 {
     struct taglist tags;
     const char *why = "it has no p= tag";
-    if (!taglist_parse(record, strlen(record), &tags, &why) || !taglist_find(&tags, "p")) {
-        find(rules, "dkim-valid", DNS_RULE_FAIL, "Copy the record anew from the provider.",
+    if (!taglist_parse(record, strlen(record), &tags, &why) ||
+        !taglist_find(&tags, "p")) {
+        find(rules, "dkim-valid", DNS_RULE_FAIL,
+             "Copy the record anew from the provider.",
              "%s: the DKIM record does not parse: %s", name, why);
         return;
     }
@@ -443,7 +447,8 @@ static void dkim_key(struct rules *rules, const char *name, const char *record)
         find(rules, "dkim-valid", DNS_RULE_FAIL, "Publish the key that signs now.",
              "%s: the DKIM key is revoked (p= is empty)", name);
     else if (bits == 0)
-        find(rules, "dkim-valid", DNS_RULE_FAIL, "Copy the record anew from the provider.",
+        find(rules, "dkim-valid", DNS_RULE_FAIL,
+             "Copy the record anew from the provider.",
              "%s: the DKIM key cannot be read: it was cut, or changed by hand", name);
     else if (!ed25519 && bits < 1024)
         find(rules, "dkim-size", DNS_RULE_FAIL, "Make a key of 2048 bits.",
@@ -453,7 +458,8 @@ static void dkim_key(struct rules *rules, const char *name, const char *record)
         find(rules, "dkim-size", DNS_RULE_NOTE, "Make a key of 2048 bits.",
              "%s: the DKIM key has %d bits; RFC 8301 wants 2048", name, bits);
     else
-        find(rules, "dkim-valid", DNS_RULE_PASS, NULL, "%s: a key of %d bits", name, bits);
+        find(rules, "dkim-valid", DNS_RULE_PASS, NULL, "%s: a key of %d bits", name,
+             bits);
 }
 
 static void rule_dkim(struct rules *rules)
@@ -468,7 +474,8 @@ static void rule_dkim(struct rules *rules)
         keys++;
         char target[DNSRECORD_NAME_MAX + 1];
         const char *at = planned->name;
-        if (planned->type == DNS_CNAME && dns_target(DNS_CNAME, planned->values[0], target))
+        if (planned->type == DNS_CNAME &&
+            dns_target(DNS_CNAME, planned->values[0], target))
             at = target;
         enum dns_spf_lookup found = resolve(rules, at, DNS_TXT, &sets);
         if (found == DNS_SPF_FOUND && sets.items[0].count == 1)
@@ -476,8 +483,7 @@ static void rule_dkim(struct rules *rules)
         else
             find(rules, "dkim-valid",
                  found == DNS_SPF_FAILED ? DNS_RULE_UNKNOWN : DNS_RULE_FAIL,
-                 "Have one TXT record with the key there.",
-                 "%s: %s", planned->name,
+                 "Have one TXT record with the key there.", "%s: %s", planned->name,
                  found == DNS_SPF_FAILED   ? "the key cannot be asked"
                  : found == DNS_SPF_ABSENT ? "there is no key where it leads to"
                                            : "there are several TXT records");
@@ -513,9 +519,9 @@ static void rule_dmarc(struct rules *rules)
     } else if (count > 1) {
         find(rules, "dmarc-valid", DNS_RULE_FAIL, "Leave one.",
              "%s has %zu TXT records: receivers then apply no DMARC", name, count);
-    } else if (!taglist_parse(record, strlen(record), &tags, &why) ||
-               tags.count == 0 || tags.tags[0].name_len != 1 ||
-               tags.tags[0].name[0] != 'v' || tags.tags[0].value_len != 6 ||
+    } else if (!taglist_parse(record, strlen(record), &tags, &why) || tags.count == 0 ||
+               tags.tags[0].name_len != 1 || tags.tags[0].name[0] != 'v' ||
+               tags.tags[0].value_len != 6 ||
                memcmp(tags.tags[0].value, "DMARC1", 6) != 0) {
         find(rules, "dmarc-valid", DNS_RULE_FAIL, "Begin it with \"v=DMARC1;\".",
              "%s: the DMARC record does not parse%s%s: receivers ignore it", name,
@@ -559,15 +565,16 @@ static void rule_ttl(struct rules *rules)
                  TTL_BEFORE_MOVE);
     }
     if (absent && negative > TTL_BEFORE_MOVE)
-        find(rules, "ttl-negative", DNS_RULE_NOTE,
-             "Do not ask a resolver for them before they are there; lower the last number "
-             "of the SOA record.",
-             "that a planned name is not there yet is remembered for %u s (SOA minimum)",
-             (unsigned)negative);
+        find(
+            rules, "ttl-negative", DNS_RULE_NOTE,
+            "Do not ask a resolver for them before they are there; lower the last number "
+            "of the SOA record.",
+            "that a planned name is not there yet is remembered for %u s (SOA minimum)",
+            (unsigned)negative);
     dns_changes_free(&changes);
     if (found_nothing(rules, before))
-        find(rules, "ttl", DNS_RULE_PASS, NULL, "what will change has a TTL of at most %d s",
-             TTL_BEFORE_MOVE);
+        find(rules, "ttl", DNS_RULE_PASS, NULL,
+             "what will change has a TTL of at most %d s", TTL_BEFORE_MOVE);
 }
 
 static void rule_alias(struct rules *rules)
@@ -580,9 +587,8 @@ static void rule_alias(struct rules *rules)
             if (strcmp(live->name, planned->name) == 0 && live->type != planned->type &&
                 (live->type == DNS_CNAME || planned->type == DNS_CNAME))
                 find(rules, "alias", DNS_RULE_FAIL,
-                     live->type <= DNS_CNAME
-                         ? "Remove it: sluice dns apply does."
-                         : "Remove it, or plan another name.",
+                     live->type <= DNS_CNAME ? "Remove it: sluice dns apply does."
+                                             : "Remove it, or plan another name.",
                      "%s has a %s record in the way of the planned %s: nothing may stand "
                      "beside a CNAME",
                      live->name, dns_type_name(live->type), dns_type_name(planned->type));
@@ -623,11 +629,12 @@ static void rule_ns(struct rules *rules)
                  "Mend the server, or take it out of the delegation.",
                  "name server %s: %s", text, reply->error);
         else if (!own || !parent || !dns_set_same(own, parent))
-            find(rules, "ns", DNS_RULE_FAIL,
-                 "Make the NS records of the zone and those at the parent (registrar) the "
-                 "same.",
-                 "name server %s has other NS records for %s than the parent zone", text,
-                 look->zone);
+            find(
+                rules, "ns", DNS_RULE_FAIL,
+                "Make the NS records of the zone and those at the parent (registrar) the "
+                "same.",
+                "name server %s has other NS records for %s than the parent zone", text,
+                look->zone);
         else if (serial_of(dns_look_set(look, soa, s)) != best)
             find(rules, "ns", DNS_RULE_FAIL,
                  "Wait for its zone transfer, or look why it does not come.",
@@ -649,7 +656,8 @@ static void rule_ns(struct rules *rules)
 static bool make_future(struct rules *rules)
 {
     struct dns_changes changes = { 0 };
-    bool ok = dns_plan_changes(&rules->task->planned, rules->live, DNS_AIM_PLAN, &changes);
+    bool ok =
+        dns_plan_changes(&rules->task->planned, rules->live, DNS_AIM_PLAN, &changes);
     for (size_t i = 0; ok && i < changes.count; i++)
         if (changes.items[i].after.count > 0)
             ok = dns_sets_add_set(&rules->future, &changes.items[i].after);

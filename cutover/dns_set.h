@@ -17,9 +17,9 @@
 struct dns_set {
     char *name;
     enum dns_type type;
-    uint32_t ttl;   /* the lowest of its records */
-    char **values;  /* NULL-terminated once there is one, else NULL */
-    size_t count;   /* 0: there are no such records */
+    uint32_t ttl;  /* the lowest of its records */
+    char **values; /* NULL-terminated once there is one, else NULL */
+    size_t count;  /* 0: there are no such records */
 };
 
 struct dns_sets {

@@ -66,8 +66,8 @@ char *dns_snap_format(const struct dns_snap *snap, const char *domain)
     if (!file)
         return NULL;
     time_stamps(snap->taken, taken, name);
-    fprintf(file, HEAD "\n; domain %s\n; zone %s\n; taken %s\n; negative-ttl %u\n", domain,
-            snap->zone, taken, (unsigned)snap->negative_ttl);
+    fprintf(file, HEAD "\n; domain %s\n; zone %s\n; taken %s\n; negative-ttl %u\n",
+            domain, snap->zone, taken, (unsigned)snap->negative_ttl);
     for (size_t i = 0; i < snap->asked.count; i++)
         fprintf(file, "; asked %s %s\n", snap->asked.items[i].name,
                 dns_type_name(snap->asked.items[i].type));
@@ -114,7 +114,8 @@ static bool parse_record(char *line, struct dns_snap *out)
 {
     char *rest = NULL, name[DNSRECORD_NAME_MAX + 1];
     const char *owner = strtok_r(line, " ", &rest), *ttl = strtok_r(NULL, " ", &rest);
-    const char *class = strtok_r(NULL, " ", &rest), *type_text = strtok_r(NULL, " ", &rest);
+    const char *class = strtok_r(NULL, " ", &rest),
+               *type_text = strtok_r(NULL, " ", &rest);
     enum dns_type type;
     char *end;
     if (!owner || !ttl || !class || !type_text || strcmp(class, "IN") != 0 ||
@@ -146,8 +147,8 @@ static bool parse_comment(char *line, struct dns_snap *out)
         out->taken = timegm(&tm);
     }
     if (sscanf(line, "; asked %254s %7s", owner, word) == 2)
-        return dnsrecord_name(owner, strlen(owner), name) && dns_type_parse(word, &type) &&
-               dns_questions_add(&out->asked, name, type);
+        return dnsrecord_name(owner, strlen(owner), name) &&
+               dns_type_parse(word, &type) && dns_questions_add(&out->asked, name, type);
     return true;
 }
 
@@ -189,8 +190,8 @@ const char *dns_snap_parse(const char *text, struct dns_snap *out)
 static bool path_of(const struct conf *conf, const char *domain, const char *name,
                     char *out, size_t size)
 {
-    int n = snprintf(out, size, "%s/dns/%s%s%s", conf->state_dir, domain, *name ? "/" : "",
-                     name);
+    int n = snprintf(out, size, "%s/dns/%s%s%s", conf->state_dir, domain,
+                     *name ? "/" : "", name);
     return n > 0 && (size_t)n < size;
 }
 
@@ -353,7 +354,8 @@ bool dns_snap_read(const struct conf *conf, const char *domain, struct dns_snap 
     int n = scandir(path, &names, is_snapshot, alphasort);
     if (n < 0)
         return errno == ENOENT || fail(error, error_size, path, strerror(errno));
-    bool ok = n <= DNS_SNAPS_MAX || fail(error, error_size, path, "has too many snapshots");
+    bool ok =
+        n <= DNS_SNAPS_MAX || fail(error, error_size, path, "has too many snapshots");
     if (ok && !(*out = calloc((size_t)n + 1, sizeof(**out))))
         ok = fail(error, error_size, domain, "out of memory");
     for (int i = 0; i < n; i++) {

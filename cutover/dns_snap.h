@@ -9,13 +9,13 @@
 #include "conf.h"
 #include "dns_plan.h"
 
-#define DNS_SNAPS_MAX 4096        /* of one domain that are looked at */
+#define DNS_SNAPS_MAX 4096          /* of one domain that are looked at */
 #define DNS_SNAP_MAX  (1024 * 1024) /* bytes of one */
 
 struct dns_snap {
-    char name[64];               /* of the file, without ".zone"; sorts by time */
+    char name[64];                     /* of the file, without ".zone"; sorts by time */
     char zone[DNSRECORD_NAME_MAX + 1]; /* the zone's apex */
-    int64_t taken;               /* Unix time */
+    int64_t taken;                     /* Unix time */
     uint32_t negative_ttl;
     struct dns_questions asked;
     struct dns_sets sets;

@@ -50,7 +50,8 @@ static enum dns_spf_lookup ask(struct walk *walk, const char *name, enum dns_typ
     enum dns_spf_lookup found =
         walk->resolver->ask(walk->resolver->with, name, type, out);
     *set = dns_sets_find(out, name, type);
-    return found == DNS_SPF_FOUND && (!*set || (*set)->count == 0) ? DNS_SPF_ABSENT : found;
+    return found == DNS_SPF_FOUND && (!*set || (*set)->count == 0) ? DNS_SPF_ABSENT
+                                                                   : found;
 }
 
 static bool covers(const struct netaddr *client, const char *value,
@@ -267,8 +268,7 @@ static enum dns_spf_result evaluate(struct walk *walk, const char *record,
         return trouble(walk, DNS_SPF_PERMERROR, domain, why);
     }
     for (size_t i = 0; i < parsed->count && !decided; i++) {
-        enum matched matched =
-            match_term(walk, &parsed->terms[i], domain, depth, &error);
+        enum matched matched = match_term(walk, &parsed->terms[i], domain, depth, &error);
         all = all || parsed->terms[i].mechanism == SPF_ALL;
         if (matched == BROKEN) {
             result = error;

@@ -93,8 +93,8 @@ static int look(struct dns_task *task, const char *plan, struct countdown *count
             begin_countdown(task, plan, countdown);
         return EXIT_DONE;
     }
-    bool silent = code != EXIT_DONE ||
-                  (behind != SIZE_MAX && task->look.servers[behind].silent);
+    bool silent =
+        code != EXIT_DONE || (behind != SIZE_MAX && task->look.servers[behind].silent);
     if (countdown->running && !silent) {
         notice("%s has the old records again: the countdown stops",
                dns_server_text(&task->look.servers[behind], text));
@@ -130,9 +130,10 @@ static int count(struct dns_task *task, const char *plan, struct countdown *coun
         do {
             int64_t rest = countdown->end - clock_ms();
             if (countdown->running)
-                progress_set((uint64_t)((countdown->length - (rest > 0 ? rest : 0)) / 1000),
-                             "%s until the old records are out of every cache",
-                             duration_text(rest > 0 ? (rest + 999) / 1000 : 0, left));
+                progress_set(
+                    (uint64_t)((countdown->length - (rest > 0 ? rest : 0)) / 1000),
+                    "%s until the old records are out of every cache",
+                    duration_text(rest > 0 ? (rest + 999) / 1000 : 0, left));
             if (clock_ms() >= limit) {
                 message("not done in the time given: run the same command again");
                 return EXIT_AGAIN;
@@ -159,8 +160,9 @@ static int say_what_waits(const struct dns_task *task)
     if (dns_task_agreed(task, &behind)) {
         int64_t now = time(NULL);
         (void)dns_snap_quiet(task->snaps, task->snap_count, &task->planned, now, &ttl);
-        print("all authoritative servers agree; the noted TTL is %s, twice that is waited",
-              duration_text(ttl, left));
+        print(
+            "all authoritative servers agree; the noted TTL is %s, twice that is waited",
+            duration_text(ttl, left));
     } else {
         print("%s is not as planned yet",
               dns_server_text(&task->look.servers[behind], text));

@@ -151,14 +151,10 @@ static cfg_opt_t srs_opts[] = {
     CFG_END(),
 };
 static cfg_opt_t dns_opts[] = {
-    CFG_STR_LIST("resolvers", NULL, CFGF_NONE),
-    CFG_STR_LIST("parent", NULL, CFGF_NONE),
-    CFG_STR("server", NULL, CFGF_NONE),
-    CFG_INT("port", 53, CFGF_NONE),
-    CFG_STR("key-file", NULL, CFGF_NONE),
-    CFG_STR_LIST("command", NULL, CFGF_NONE),
-    CFG_INT("timeout", 3000, CFGF_NONE),
-    CFG_END(),
+    CFG_STR_LIST("resolvers", NULL, CFGF_NONE), CFG_STR_LIST("parent", NULL, CFGF_NONE),
+    CFG_STR("server", NULL, CFGF_NONE),         CFG_INT("port", 53, CFGF_NONE),
+    CFG_STR("key-file", NULL, CFGF_NONE),       CFG_STR_LIST("command", NULL, CFGF_NONE),
+    CFG_INT("timeout", 3000, CFGF_NONE),        CFG_END(),
 };
 static cfg_opt_t record_opts[] = {
     CFG_STR("name", NULL, CFGF_NONE),
@@ -267,7 +263,7 @@ static int on_record_value(cfg_t *cfg, cfg_opt_t *opt)
     if (!record_type(cfg_title(cfg), &type))
         return 0; /* on_record() says so */
     const char *wrong =
-        dns_value(type, value ? value : "", "x", canonical, sizeof(canonical));
+        dns_value(type, value ? value : "", "_.invalid", canonical, sizeof(canonical));
     if (wrong)
         fail(cfg->line, "value = \"%.200s\": %s", value ? value : "", wrong);
     return report.failed ? -1 : 0;

@@ -231,7 +231,8 @@ static bool check_record_name(const struct conf_key *key, const char *value, cha
     size_t len = strlen(value);
     bool full = len > 0 && value[len - 1] == '.';
 
-    if (full ? dnsrecord_name(value, len, name) && name[0] : !dns_owner(value, "x", name))
+    if (full ? dnsrecord_name(value, len, name) && name[0]
+             : !dns_owner(value, "_.invalid", name))
         return true;
     return say(wrong, size,
                "%s = \"%s\": must be \"@\", a name below the domain, or a full name "

@@ -74,12 +74,14 @@ bool dnsrecord_within(const char *name, const char *domain)
 /* name.domain; false: too long. */
 static bool below(const char *name, const char *domain, char out[DNSRECORD_NAME_MAX + 1])
 {
-    int n = snprintf(out, DNSRECORD_NAME_MAX + 1, "%s%s%s", name, *domain ? "." : "", domain);
+    int n =
+        snprintf(out, DNSRECORD_NAME_MAX + 1, "%s%s%s", name, *domain ? "." : "", domain);
 
     return n >= 0 && n <= DNSRECORD_NAME_MAX;
 }
 
-const char *dns_owner(const char *text, const char *domain, char out[DNSRECORD_NAME_MAX + 1])
+const char *dns_owner(const char *text, const char *domain,
+                      char out[DNSRECORD_NAME_MAX + 1])
 {
     char name[DNSRECORD_NAME_MAX + 1];
     size_t len = strlen(text);
@@ -103,7 +105,8 @@ const char *dns_owner(const char *text, const char *domain, char out[DNSRECORD_N
 /* ---- values -------------------------------------------------------------- */
 
 #define NOT_A_TARGET                                                                     \
-    "must name a host with its final dot (\"mx1.new.example.\"); without one only \"@\" "  \
+    "must name a host with its final dot (\"mx1.new.example.\"); without one only "      \
+    "\"@\" "                                                                             \
     "or a single label of the domain"
 
 /* A host name in a value, with its final dot; "." is the root. */

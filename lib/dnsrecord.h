@@ -27,10 +27,10 @@ enum dns_type {
     DNS_TYPES
 };
 
-#define DNSRECORD_NAME_MAX  253   /* without the final dot */
-#define DNS_TEXT_MAX  4000  /* bytes of a planned TXT record; a server must carry it */
-#define DNS_VALUE_MAX 16384 /* of a canonical value; a longer one is not handled */
-#define DNS_ZONE_MAX  (DNS_VALUE_MAX * 2)
+#define DNSRECORD_NAME_MAX 253  /* without the final dot */
+#define DNS_TEXT_MAX       4000 /* bytes of a planned TXT record; a server must carry it */
+#define DNS_VALUE_MAX      16384 /* of a canonical value; a longer one is not handled */
+#define DNS_ZONE_MAX       (DNS_VALUE_MAX * 2)
 
 const char *dns_type_name(enum dns_type type);
 bool dns_type_parse(const char *text, enum dns_type *out);
@@ -43,7 +43,8 @@ bool dnsrecord_within(const char *name, const char *domain);
 
 /* The owner of a record of domain: "@", "mail" (below domain), or a full name with
  * its final dot, at or below domain. Returns what is wrong with it, or NULL. */
-const char *dns_owner(const char *text, const char *domain, char out[DNSRECORD_NAME_MAX + 1]);
+const char *dns_owner(const char *text, const char *domain,
+                      char out[DNSRECORD_NAME_MAX + 1]);
 
 /* The canonical value of text, as an admin writes it (a TXT record without quotes).
  * A name in it is full with its final dot, or "@" or one label below domain: a name

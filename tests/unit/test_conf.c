@@ -833,10 +833,57 @@ static void test_clean_up(void)
     CHECK_INT("directory", rmdir(dir), 0);
 }
 
+#define MOVES "domain \"a.test\" {\n new = \"[192.0.2.9]\"\n"
+
+static void test_records(void)
+{
+    static const struct {
+        const char *text, *want;
+    } bad[] = {
+        { MOVES " record \"MX\" {\n name = \"@\"\n value = {\"mx.b.test.\"}\n } }\n",
+          ":8: value = \"mx.b.test.\": must be a priority (0 to 65535) and a host: \"10 "
+          "mx1.new.example.\"" },
+        { MOVES " record \"PTR\" { name = \"@\" value = {\"x.\"} } }\n",
+          ":6: record \"PTR\": must be one of MX|TXT|CNAME|A|AAAA|SRV" },
+        { MOVES " record \"A\" { name = \"x\" } }\n", ":6: record \"A\" has no value" },
+        { MOVES " record \"A\" { name = \"x.b.test.\" value = {\"192.0.2.1\"} } }\n",
+          ":6: name = \"x.b.test.\" is not in the domain" },
+        { MOVES " record \"CNAME\" { name = \"x\" value = {\"@\"} }\n"
+                " record \"A\" { name = \"x\" value = {\"192.0.2.1\"} } }\n",
+          ":7: x.a.test has a CNAME and another record: a CNAME is alone" },
+        { MOVES " record \"A\" { name = \"x\" value = {\"192.0.2.1\"} ttl = -1 } }\n",
+          ":6: ttl = -1: must be 0 to 604800" },
+        { "dns { resolvers = {\"ns.test\"} }\n",
+          ":4: resolvers: \"ns.test\" is not an IP address" },
+    };
+    char text[2048];
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), "%s%s", HEAD, bad[i].text);
+        check_error(text, bad[i].want);
+    }
+    struct conf *conf = load_ok(
+        HEAD "dns { parent = {\"127.0.0.1:5353\"} server = \"192.0.2.53\" }\n" MOVES
+             " record \"MX\" { name = \"@\" value = {\"10 MX1.b.test.\"} ttl = 300 }\n"
+             " record \"MX\" { name = \"@\" value = {\"20 mx2.b.test.\"} ttl = 300 }\n"
+             " record \"MX\" { name = \"sub\" value = {\"10 mx\"} }\n"
+             " record \"TXT\" { name = \"@\" value = {\"v=spf1 -all\"} } }\n");
+    const struct conf_domain *domain = &conf->domains[0];
+    CHECK_INT("sets", domain->record_count, 3);
+    CHECK_STR("name", domain->records[0].name, "a.test");
+    check_list("both sections", domain->records[0].values,
+               "10 mx1.b.test.;20 mx2.b.test.;");
+    CHECK_INT("ttl", domain->records[0].ttl, 300);
+    check_list("below", domain->records[1].values, "10 mx.a.test.;");
+    CHECK_INT("default", domain->records[1].ttl, 600);
+    CHECK_INT("parent", conf->dns.parents[0].port, 5353);
+    CHECK_INT("server", conf->dns.server.port, 53);
+    conf_unref(conf);
+}
+
 UNIT_MAIN("conf", { "set up", test_set_up }, { "defaults", test_defaults },
           { "everything", test_everything }, { "next hops", test_next_hops },
           { "errors", test_errors }, { "files", test_files },
           { "password", test_password }, { "auth", test_auth },
-          { "secrets", test_secrets }, { "reload", test_reload },
+          { "secrets", test_secrets }, { "records", test_records }, { "reload", test_reload },
           { "threads", test_threads }, { "many", test_many }, { "garbage", test_garbage },
           { "shipped", test_shipped }, { "clean up", test_clean_up })
