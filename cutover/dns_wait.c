@@ -147,26 +147,30 @@ static int count(struct dns_task *task, const char *plan, struct countdown *coun
     }
 }
 
-static int say_what_waits(const struct dns_task *task)
+/* --dry-run: how it stands, without waiting. */
+static int say_what_waits(struct dns_task *task)
 {
-    char text[DNS_SERVER_TEXT], left[DURATION_TEXT_MAX];
+    char text[DNS_SERVER_TEXT], noted[DURATION_TEXT_MAX];
     size_t behind;
-    uint32_t ttl;
-    struct dns_sets live = { 0 };
-    int code = dns_look_ask((struct dns_look *)(uintptr_t)&task->look, false);
-    dns_sets_free(&live);
+    uint32_t ttl = 0;
+    int code = dns_look_ask(&task->look, false);
     if (code != EXIT_DONE)
         return code;
-    if (dns_task_agreed(task, &behind)) {
-        int64_t now = time(NULL);
-        (void)dns_snap_quiet(task->snaps, task->snap_count, &task->planned, now, &ttl);
-        print(
-            "all authoritative servers agree; the noted TTL is %s, twice that is waited",
-            duration_text(ttl, left));
-    } else {
-        print("%s is not as planned yet",
+    bool agreed = dns_task_agreed(task, &behind);
+    (void)dns_snap_quiet(task->snaps, task->snap_count, &task->planned, time(NULL), &ttl);
+    if (agreed)
+        print("%s: all authoritative servers agree; the noted TTL is %s, twice that is "
+              "waited",
+              task->domain->name, duration_text(ttl, noted));
+    else
+        print("%s: %s is not as planned yet", task->domain->name,
               dns_server_text(&task->look.servers[behind], text));
-    }
+    doc *document = dns_task_document(task);
+    doc_flag(document, "dry_run", true);
+    doc_flag(document, "agreed", agreed);
+    doc_number(document, "old_ttl", ttl);
+    doc_number(document, "servers", (int64_t)task->look.server_count);
+    doc_print(document);
     return EXIT_DONE;
 }
 

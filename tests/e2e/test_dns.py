@@ -10,6 +10,7 @@ import time
 from dns_case import DOMAIN, PLAN, RECORDS, dns_case
 from harness import expect, expect_true
 from parts.dns import Tsig
+from parts.process import run
 
 CHECK, USAGE, DATA, SERVICE, AGAIN = 1, 64, 65, 69, 75
 MX, TXT = (DOMAIN, "MX"), (DOMAIN, "TXT")
@@ -244,6 +245,39 @@ def test_senders():
                ["fail", "note", "pass"])  # note: there is no Redis
         expect_true("which", any("192.0.2.1 sends as" in row["text"]
                                  for row in rows))
+
+
+def test_a_long_text():
+    """Past 1232 bytes an answer comes by TCP; past 255 a text is split."""
+    text = "v=spf1 " + " ".join(f"ip4:198.51.100.{n}" for n in range(120)) \
+        + " -all"
+    plan = f'  record "TXT" {{ name = "@" value = {{"{text}"}} }}\n'
+    with dns_case(plan=plan) as case:
+        case.sluice("apply", DOMAIN, "--yes", "--timeout", "1")
+        document = case.check()
+        expect("state", case.states(document)[(*TXT, 0)], "as planned")
+        answer = document["records"][0]["answers"][0]
+        expect_true("whole", text in answer["values"])
+        expect("valid", case.rules(document)["spf-valid"], "pass")
+
+
+def test_the_zone_changes_meanwhile():
+    """The update that was planned for another zone does nothing."""
+    with dns_case() as case:
+        diff = case.sluice("diff", DOMAIN, "--json").json["nsupdate"]
+        batch = os.path.join(case.directory, "batch")
+        with open(batch, "w", encoding="utf-8") as file:
+            file.write(f"server 127.0.0.1 {case.port}\n{diff}")
+        case.sluice("apply", DOMAIN, "--yes", "--timeout", "1")
+        after = case.first.live(DOMAIN, "MX")
+        with open(case.key_file + ".knot", "w", encoding="utf-8") as file:
+            file.write(f"{case.key.algorithm}:{case.key.name}:"
+                       f"{case.key.secret}\n")
+        code, out, err = run(["knsupdate", "-k", case.key_file + ".knot",
+                              batch], check=False)
+        expect_true(f"refused: {out} {err}", "NXRRSET" in out + err
+                    or code != 0)
+        expect("untouched", case.first.live(DOMAIN, "MX"), after)
 
 
 def test_usage():

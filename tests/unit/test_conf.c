@@ -884,6 +884,7 @@ UNIT_MAIN("conf", { "set up", test_set_up }, { "defaults", test_defaults },
           { "everything", test_everything }, { "next hops", test_next_hops },
           { "errors", test_errors }, { "files", test_files },
           { "password", test_password }, { "auth", test_auth },
-          { "secrets", test_secrets }, { "records", test_records }, { "reload", test_reload },
-          { "threads", test_threads }, { "many", test_many }, { "garbage", test_garbage },
-          { "shipped", test_shipped }, { "clean up", test_clean_up })
+          { "secrets", test_secrets }, { "records", test_records },
+          { "reload", test_reload }, { "threads", test_threads }, { "many", test_many },
+          { "garbage", test_garbage }, { "shipped", test_shipped },
+          { "clean up", test_clean_up })
