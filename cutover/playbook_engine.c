@@ -26,7 +26,7 @@
 #include "run.h"
 
 #define LEASE_S 20
-#define AGAIN_S 60
+#define AGAIN_S 15
 #define WHO     "=who"
 
 /* ---- names ------------------------------------------------------------------ */

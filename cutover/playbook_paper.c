@@ -95,7 +95,7 @@ static const char *take_row(const struct csv_field *fields, size_t count,
     out->password = cell(fields, count, columns->password);
     out->admin = strcasecmp(admin, "yes") == 0 || strcasecmp(admin, "true") == 0 ||
                  strcmp(admin, "1") == 0;
-    if (!addr_parse(out->address, strlen(out->address), &parsed))
+    if (addr_parse(out->address, strlen(out->address), &parsed) != ADDR_OK)
         return "not a mail address";
     if (passwords && (out->password[0] == '\0' || has_control(out->password)))
         return "no password, or one with control characters";

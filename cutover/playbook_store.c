@@ -234,7 +234,7 @@ static bool take_address(void *context, const struct person *person)
     struct inventory *it = context;
     struct addr parsed;
     char text[ADDR_TEXT_MAX + 1];
-    if (!addr_parse(person->address, strlen(person->address), &parsed))
+    if (addr_parse(person->address, strlen(person->address), &parsed) != ADDR_OK)
         return true;
     addr_format(parsed.local, parsed.domain, text);
     it->failed = !table_put(it->file, text, strlen(text), "", 0);
