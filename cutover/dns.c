@@ -118,25 +118,23 @@ static const struct {
 static int run(struct dns_task *task, int (*action)(struct dns_task *))
 {
     char error[1024];
+    int code = EXIT_SERVICE;
     command_catch_signals();
     if (!dns_plan_sets(task->domain, &task->planned)) {
         message("out of memory");
-        return EXIT_SERVICE;
-    }
-    if (task->planned.count == 0 && action != snapshot) {
+    } else if (task->planned.count == 0 && action != snapshot) {
         message("%s has no record sections in %s: nothing is planned", task->domain->name,
                 task->context->conf->path);
-        return EXIT_DATA;
-    }
-    if (!dns_snap_read(task->context->conf, task->domain->name, &task->snaps,
-                       &task->snap_count, error, sizeof(error))) {
+        code = EXIT_DATA;
+    } else if (!dns_snap_read(task->context->conf, task->domain->name, &task->snaps,
+                              &task->snap_count, error, sizeof(error))) {
         message("%s", error);
-        return EXIT_SERVICE;
+    } else {
+        code = dns_look_open(&task->look, task->context->conf, task->domain);
+        if (code == EXIT_DONE)
+            code = action(task);
+        dns_look_close(&task->look);
     }
-    int code = dns_look_open(&task->look, task->context->conf, task->domain);
-    if (code == EXIT_DONE)
-        code = action(task);
-    dns_look_close(&task->look);
     dns_snap_free_all(task->snaps, task->snap_count);
     dns_sets_free(&task->planned);
     return code;
