@@ -19,6 +19,9 @@ PLAN = """\
   record "TXT" { name = "_dmarc" value = {"v=DMARC1; p=none"} ttl = 5 }
 """
 RECORDS = ["@ NS ns", "@ 5 MX 10 mx.old", "@ 5 TXT \"v=spf1 mx ~all\"",
+           # There before, so that no negative answer (SOA minimum, 300 s) is
+           # waited for.
+           "_dmarc 5 TXT \"v=DMARC1; p=quarantine\"",
            "mx.old 5 A 192.0.2.1", "mx.new 5 A 198.51.100.1"]
 
 
