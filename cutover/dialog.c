@@ -32,7 +32,8 @@ struct dialog {
 
 static bool fail(struct dialog *dialog, const char *what)
 {
-    (void)snprintf(dialog->error, sizeof(dialog->error), "%s: %.200s", dialog->host, what);
+    (void)snprintf(dialog->error, sizeof(dialog->error), "%s: %.200s", dialog->host,
+                   what);
     return false;
 }
 
@@ -68,7 +69,8 @@ static int connect_one(struct dialog *dialog, const struct addrinfo *at)
         wrong = !ready(dialog, POLLOUT) ||
                         getsockopt(dialog->fd, SOL_SOCKET, SO_ERROR, &wrong, &len) != 0
                     ? errno
-                    : wrong == EINPROGRESS ? 0 : wrong;
+                : wrong == EINPROGRESS ? 0
+                                       : wrong;
     if (wrong == 0)
         return 0;
     close(dialog->fd);

@@ -112,7 +112,7 @@ bool playbook_call_uses(const struct playbook_call *call, const char *variable);
 /* Replaces %{name} by what value() answers (never NULL for a name that was
  * checked). false: it does not fit. */
 typedef const char *playbook_value_fn(void *context, const char *name);
-bool playbook_expand(const char *text, playbook_value_fn *value, void *context,
-                     char *out, size_t size);
+bool playbook_expand(const char *text, playbook_value_fn *value, void *context, char *out,
+                     size_t size);
 
 #endif

@@ -188,6 +188,7 @@ const struct action *action_at(size_t i)
 
 const char *action_kind_name(enum action_kind kind)
 {
-    static const char *const names[] = { "check", "document", "change", "person", "time" };
+    static const char *const names[] = { "check", "document", "change", "person",
+                                         "time" };
     return (size_t)kind < 5 ? names[kind] : "unknown";
 }

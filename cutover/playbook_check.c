@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VARIABLE_MAX 64
+#define VARIABLE_MAX  64
 #define ID_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
 
 struct checking {
@@ -74,8 +74,8 @@ static int next_variable(const char **at, char name[VARIABLE_MAX])
     return 1;
 }
 
-bool playbook_expand(const char *text, playbook_value_fn *value, void *context,
-                     char *out, size_t size)
+bool playbook_expand(const char *text, playbook_value_fn *value, void *context, char *out,
+                     size_t size)
 {
     char name[VARIABLE_MAX];
     size_t used = 0;
@@ -141,8 +141,10 @@ static bool check_call(struct checking *c, const char *what,
     const struct action_info *info = c->find(call->argv[0]);
     int count = (int)call->argc - 1;
     if (!info)
-        return wrong(c, call->line, "%s: there is no action \"%s\" (sluice playbook "
-                     "actions lists them)", what, call->argv[0]);
+        return wrong(c, call->line,
+                     "%s: there is no action \"%s\" (sluice playbook "
+                     "actions lists them)",
+                     what, call->argv[0]);
     if (count < info->least || count > info->most)
         return wrong(c, call->line, "%s: write it as %s%s%s", what, info->name,
                      info->usage[0] ? " " : "", info->usage);
@@ -182,10 +184,11 @@ static bool check_step(struct checking *c, const struct playbook_step *step)
                      "step %s: %s is not a check", step->id,
                      is_look(pre) ? "post" : "pre");
     if (action->kind == ACTION_CHANGE && !undo && !step->no_return)
-        return wrong(c, step->action.line,
-                     "step %s changes something and has no undo: name one (undo = "
-                     "{\"nothing\"} when none is needed), or say point-of-no-return = true",
-                     step->id);
+        return wrong(
+            c, step->action.line,
+            "step %s changes something and has no undo: name one (undo = "
+            "{\"nothing\"} when none is needed), or say point-of-no-return = true",
+            step->id);
     if (undo && step->no_return)
         return wrong(c, step->undo.line,
                      "step %s is a point of no return and has an undo: it cannot be both",
@@ -213,8 +216,10 @@ static bool resolve_needs(struct checking *c, size_t index)
     for (size_t i = 0; i < n; i++) {
         size_t need = playbook_find(c->playbook, step->after[i]);
         if (need == SIZE_MAX)
-            return wrong(c, step->line, "step %s comes after \"%.60s\", which does not "
-                         "exist", step->id, step->after[i]);
+            return wrong(c, step->line,
+                         "step %s comes after \"%.60s\", which does not "
+                         "exist",
+                         step->id, step->after[i]);
         step->needs[step->need_count++] = need;
     }
     return true;
@@ -249,10 +254,11 @@ static bool check_order(struct checking *c)
     for (size_t i = 0; i < c->playbook->step_count; i++)
         for (size_t n = 0; n < c->playbook->steps[i].need_count; n++)
             if (c->playbook->steps[i].needs[n] > i)
-                return wrong(c, c->playbook->steps[i].line,
-                             "step %s comes after %s, which stands below it: move it down",
-                             c->playbook->steps[i].id,
-                             c->playbook->steps[c->playbook->steps[i].needs[n]].id);
+                return wrong(
+                    c, c->playbook->steps[i].line,
+                    "step %s comes after %s, which stands below it: move it down",
+                    c->playbook->steps[i].id,
+                    c->playbook->steps[c->playbook->steps[i].needs[n]].id);
     return true;
 }
 

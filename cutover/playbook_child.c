@@ -21,11 +21,10 @@
 #include "output.h"
 #include "playbook_engine.h"
 
-#define LOOK_MS  50
-#define KILL_MS  10000
-#define TAIL_MAX 16384
+#define LOOK_MS     50
+#define KILL_MS     10000
+#define TAIL_MAX    16384
 #define ARG_MAX_LEN 8192
-
 
 /* ---- arguments ------------------------------------------------------------ */
 

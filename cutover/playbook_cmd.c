@@ -205,7 +205,8 @@ static int command_report(struct command_context *context, int argc, char **argv
     return EXIT_DONE;
 }
 
-/* ---- start --------------------------------------------------------------------------- */
+/* ---- start ---------------------------------------------------------------------------
+ */
 
 struct start {
     struct option_list sets;
@@ -260,7 +261,8 @@ static int write_start(struct command_context *context, struct engine *engine,
                               .rehearsal = start->rehearse != NULL };
     for (size_t i = 0; i < start->sets.count; i++) {
         const char *value;
-        const struct playbook_setting *it = set_of(playbook, start->sets.items[i], &value);
+        const struct playbook_setting *it =
+            set_of(playbook, start->sets.items[i], &value);
         if (!it)
             return EXIT_USE;
         size_t index = (size_t)(it - playbook->settings);
@@ -297,8 +299,8 @@ static int write_start(struct command_context *context, struct engine *engine,
         return EXIT_AGAIN;
     }
     print("%s: playbook %s is started%s; next: sluice playbook run %s",
-          engine->domain->name, playbook->name,
-          start->rehearse ? " as a rehearsal" : "", engine->domain->name);
+          engine->domain->name, playbook->name, start->rehearse ? " as a rehearsal" : "",
+          engine->domain->name);
     return EXIT_DONE;
 }
 
@@ -361,7 +363,8 @@ static int command_start(struct command_context *context, int argc, char **argv)
     return code;
 }
 
-/* ---- run, ack, rollback -------------------------------------------------------------- */
+/* ---- run, ack, rollback --------------------------------------------------------------
+ */
 
 static int command_run(struct command_context *context, int argc, char **argv)
 {
@@ -412,8 +415,7 @@ static int acknowledge(struct engine *engine, size_t step, const char *by,
         message("step %s is not done yet: %s", it->id, reason);
         return EXIT_CHECK;
     }
-    int code =
-        engine_put(engine, step, undoing ? STATE_UNDONE : STATE_DONE, 0, by, note);
+    int code = engine_put(engine, step, undoing ? STATE_UNDONE : STATE_DONE, 0, by, note);
     if (code == EXIT_DONE)
         print("%s: %s, says %s", it->id, undoing ? "undone" : "done", by);
     return code;
@@ -483,7 +485,8 @@ static int command_back(struct command_context *context, int argc, char **argv)
     return code;
 }
 
-/* ---- status ------------------------------------------------------------------------------- */
+/* ---- status
+ * ------------------------------------------------------------------------------- */
 
 static int command_state(struct command_context *context, int argc, char **argv)
 {
@@ -512,7 +515,8 @@ static int command_state(struct command_context *context, int argc, char **argv)
     return code;
 }
 
-/* ---- the command --------------------------------------------------------------------------- */
+/* ---- the command
+ * --------------------------------------------------------------------------- */
 
 int command_playbook(struct command_context *context, int argc, char **argv)
 {

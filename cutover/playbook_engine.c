@@ -126,8 +126,7 @@ static int read_fields(struct engine *engine, store_playbook_fn *each)
 {
     struct store *store = engine->context->store;
     engine->now = store_time_ms(store) / 1000;
-    if (engine->now > 0 &&
-        store_each_playbook(store, engine->domain->name, each, engine))
+    if (engine->now > 0 && store_each_playbook(store, engine->domain->name, each, engine))
         return EXIT_DONE;
     message("%s", store_error(store));
     return EXIT_SERVICE;
@@ -280,7 +279,8 @@ int engine_put_run(struct engine *engine, const struct run_record *run)
     return code;
 }
 
-/* ---- the lease ------------------------------------------------------------------------ */
+/* ---- the lease ------------------------------------------------------------------------
+ */
 
 static enum commit ask_lease(struct engine *engine, char *other, size_t size)
 {
@@ -334,7 +334,8 @@ void engine_release(struct engine *engine)
         store_lease_drop(engine->context->store, name, engine->holder);
 }
 
-/* ---- one step ---------------------------------------------------------------------------- */
+/* ---- one step
+ * ---------------------------------------------------------------------------- */
 
 static int fail_step(struct engine *engine, size_t step, const char *when,
                      const char *reason)
@@ -356,7 +357,8 @@ static int wait_timer(struct engine *engine, size_t step)
     int seconds;
     if (!playbook_expand(call->argv[1], engine_value, &names, text, sizeof(text)) ||
         !duration_parse(text, &seconds))
-        return fail_step(engine, step, "", "timer: not a duration: write it as 10m or 48h");
+        return fail_step(engine, step, "",
+                         "timer: not a duration: write it as 10m or 48h");
     int64_t from = engine->now;
     size_t since = call->argc > 2 ? playbook_find(engine->playbook, call->argv[2]) : step;
     if (call->argc > 2 && since != SIZE_MAX && engine->records[since].ended > 0)
@@ -438,12 +440,14 @@ static int do_step(struct engine *engine, size_t step)
                           "rehearsal: left out, it concerns more than the pilot group");
     if (!action->run)
         return action->info.kind == ACTION_TIME
-                   ? (timed_out ? finish_step(engine, step, "") : wait_timer(engine, step))
+                   ? (timed_out ? finish_step(engine, step, "")
+                                : wait_timer(engine, step))
                    : finish_step(engine, step, "");
     return act(engine, step, action);
 }
 
-/* ---- the run ------------------------------------------------------------------------------- */
+/* ---- the run
+ * ------------------------------------------------------------------------------- */
 
 /* Whether the window allows the step; opens it. */
 static int check_window(struct engine *engine, size_t step)
@@ -527,8 +531,8 @@ static int run_leased(struct engine *engine, bool wait)
             return EXIT_AGAIN;
         }
         if (next.kind == NEXT_TIME && !wait) {
-            print("waits until %s: %s",
-                  time_text(engine->records[next.step].due, when), step->title);
+            print("waits until %s: %s", time_text(engine->records[next.step].due, when),
+                  step->title);
             return EXIT_AGAIN;
         }
         if (next.kind == NEXT_TIME)
@@ -583,15 +587,17 @@ int engine_dry_run(struct engine *engine)
     return command_stopped() ? EXIT_AGAIN : worst;
 }
 
-/* ---- back -------------------------------------------------------------------------------------- */
+/* ---- back
+ * --------------------------------------------------------------------------------------
+ */
 
 static int undo_step(struct engine *engine, size_t step)
 {
     const struct playbook_step *it = &engine->playbook->steps[step];
     char note[STATE_NOTE_MAX + 1] = "";
     enum step_state was = engine->records[step].state;
-    bool left = was == STATE_DONE &&
-                left_out(engine, it, action_find(it->action.argv[0])->kind);
+    bool left =
+        was == STATE_DONE && left_out(engine, it, action_find(it->action.argv[0])->kind);
     const struct action *undo =
         it->undo.argv && !left ? action_of(action_find(it->undo.argv[0])) : NULL;
     int code = engine_put(engine, step, STATE_UNDOING, 0, engine->by, "");

@@ -22,7 +22,7 @@ struct engine {
     const struct conf_domain *domain;
     struct playbook *playbook;
     struct run_record run;
-    struct step_record *records; /* one per step */
+    struct step_record *records;         /* one per step */
     char *values[PLAYBOOK_SETTINGS_MAX]; /* set at the start; NULL: the default */
     char *who;
     char directory[ENGINE_PATH_MAX];

@@ -33,7 +33,7 @@ static struct {
     struct note {
         const cfg_opt_t *opt;
         int line;
-    } *notes;
+    } * notes;
     size_t note_count;
 } load;
 
@@ -153,8 +153,10 @@ static bool take_duration(cfg_t *cfg, const char *name, int *seconds)
 {
     const char *text = cfg_getstr(cfg, name);
     return duration_parse(text, seconds) ||
-           fail(line_of(cfg, name), "%s = \"%s\": not a duration: write it as 90s, 10m, "
-                "2h or 3d", name, text);
+           fail(line_of(cfg, name),
+                "%s = \"%s\": not a duration: write it as 90s, 10m, "
+                "2h or 3d",
+                name, text);
 }
 
 /* ---- sections ------------------------------------------------------------ */

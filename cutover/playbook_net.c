@@ -18,8 +18,8 @@
 #include "playbook_action.h"
 #include "playbook_people.h"
 
-#define SERVER_MS 30000
-#define FLOW_S    90
+#define SERVER_MS  30000
+#define FLOW_S     90
 #define DAYS_LEAST 14
 
 /* A name that nobody has. */
@@ -70,8 +70,7 @@ static bool start_tls(struct dialog *dialog, const char *protocol,
         return dialog_smtp(dialog, NULL, text) == 220 &&
                dialog_smtp(dialog, "EHLO sluice.invalid", text) == 250 &&
                dialog_smtp(dialog, "STARTTLS", text) == 220;
-    return dialog_line(dialog, text) &&
-           dialog_imap(dialog, "STARTTLS", NULL, NULL, text);
+    return dialog_line(dialog, text) && dialog_imap(dialog, "STARTTLS", NULL, NULL, text);
 }
 
 int action_tls(struct action_context *context, int argc, char **argv)
@@ -283,7 +282,8 @@ int action_imap_sizes(struct action_context *context, int argc, char **argv)
     return EXIT_DONE;
 }
 
-/* ---- SMTP ---------------------------------------------------------------------------- */
+/* ---- SMTP ----------------------------------------------------------------------------
+ */
 
 /* Up to and including RCPT; its code, 0 when it did not come so far. */
 static int offer(struct dialog *dialog, const char *from, const char *to,
@@ -334,8 +334,8 @@ bool people_send(const char *endpoint, const char *from, const char *to,
         message("%s", text);
         return false;
     }
-    bool good = offer(dialog, from, to, text) == 250 &&
-                dialog_smtp(dialog, "DATA", text) == 354;
+    bool good =
+        offer(dialog, from, to, text) == 250 && dialog_smtp(dialog, "DATA", text) == 354;
     for (size_t i = 0; good && i < count; i++) {
         (void)snprintf(dotted, sizeof(dotted), "%s%.8000s", lines[i][0] == '.' ? "." : "",
                        lines[i]);
@@ -351,7 +351,8 @@ bool people_send(const char *endpoint, const char *from, const char *to,
     return good;
 }
 
-/* ---- flow ------------------------------------------------------------------------------ */
+/* ---- flow
+ * ------------------------------------------------------------------------------ */
 
 struct found {
     bool any;
@@ -395,8 +396,11 @@ static bool flow_one(void *context, const struct person *person)
     (void)snprintf(line[0], sizeof(line[0]), "Message-ID: %s", id);
     (void)snprintf(line[1], sizeof(line[1]), "To: <%.300s>", person->address);
     (void)snprintf(line[2], sizeof(line[2]), "From: <%.300s>", person->address);
-    const char *const lines[] = { line[0], line[1], line[2], "Subject: sluice: flow test",
-                                  "", "A test of the mail flow. It may be deleted." };
+    const char *const lines[] = {
+        line[0], line[1],
+        line[2], "Subject: sluice: flow test",
+        "",      "A test of the mail flow. It may be deleted."
+    };
     int64_t began = clock_ms();
     flow->code = EXIT_CHECK;
     if (!people_send(flow->argv[1], "", person->address, lines, 6))

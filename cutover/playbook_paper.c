@@ -56,8 +56,7 @@ struct columns {
     size_t address, password, admin; /* SIZE_MAX: none */
 };
 
-static void take_header(const struct csv_field *fields, size_t count,
-                        struct columns *out)
+static void take_header(const struct csv_field *fields, size_t count, struct columns *out)
 {
     *out = (struct columns){ SIZE_MAX, SIZE_MAX, SIZE_MAX };
     for (size_t i = 0; i < count; i++) {
@@ -171,8 +170,11 @@ static bool utf8(const char *text)
 {
     const unsigned char *c = (const unsigned char *)text;
     while (*c) {
-        int more = *c < 0x80 ? 0 : *c >= 0xc2 && *c < 0xe0 ? 1 : *c >= 0xe0 && *c < 0xf0 ? 2
-                   : *c >= 0xf0 && *c < 0xf5 ? 3 : -1;
+        int more = *c < 0x80                 ? 0
+                   : *c >= 0xc2 && *c < 0xe0 ? 1
+                   : *c >= 0xe0 && *c < 0xf0 ? 2
+                   : *c >= 0xf0 && *c < 0xf5 ? 3
+                                             : -1;
         if (more < 0)
             return false;
         for (c++; more > 0; more--, c++)
@@ -226,8 +228,7 @@ static bool class_one(void *context, const struct person *person)
     char text[2048];
     if (!csv_cell(person->address, text, sizeof(text)))
         return false;
-    fprintf(writer->out, "%s,%s\r\n", text,
-            person->admin ? writer->admin : writer->user);
+    fprintf(writer->out, "%s,%s\r\n", text, person->admin ? writer->admin : writer->user);
     writer->users += !person->admin;
     writer->admins += person->admin;
     return true;
@@ -235,8 +236,8 @@ static bool class_one(void *context, const struct person *person)
 
 int action_class(struct action_context *context, int argc, char **argv)
 {
-    struct class_writer writer = { people_paper(context, "class.csv"), argv[2], argv[3], 0,
-                                   0 };
+    struct class_writer writer = { people_paper(context, "class.csv"), argv[2], argv[3],
+                                   0, 0 };
     (void)argc;
     if (!writer.out)
         return EXIT_SERVICE;
@@ -307,7 +308,8 @@ int action_histogram(struct action_context *context, int argc, char **argv)
         quietest = hours[i] < hours[quietest] ? i : quietest;
     }
     print("%" PRIu64 " messages; the quietest hour begins at %02d:00 (%" PRIu64
-          "): histogram.csv", all, quietest, hours[quietest]);
+          "): histogram.csv",
+          all, quietest, hours[quietest]);
     return close_paper(context, out, "histogram.csv");
 }
 
@@ -389,7 +391,8 @@ int action_contacts(struct action_context *context, int argc, char **argv)
     return code;
 }
 
-/* ---- documents and notices ------------------------------------------------------------- */
+/* ---- documents and notices
+ * ------------------------------------------------------------- */
 
 int action_postconf(struct action_context *context, int argc, char **argv)
 {
@@ -477,8 +480,8 @@ static bool notice_one(void *context, const struct person *person)
         lines[i] = text[i];
     for (size_t i = 0; it->out && i < n; i++)
         fprintf(it->out, "%s\n", lines[i]);
-    bool good = !it->endpoint || people_send(it->endpoint, it->from, person->address,
-                                             lines, n);
+    bool good =
+        !it->endpoint || people_send(it->endpoint, it->from, person->address, lines, n);
     it->done += good;
     it->failed += !good;
     return it->failed < 20;
@@ -513,7 +516,8 @@ int action_notice(struct action_context *context, int argc, char **argv)
     return EXIT_DONE;
 }
 
-/* ---- programs of the admin -------------------------------------------------------------- */
+/* ---- programs of the admin
+ * -------------------------------------------------------------- */
 
 int action_command(struct action_context *context, int argc, char **argv)
 {

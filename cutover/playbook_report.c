@@ -144,7 +144,8 @@ static const char *kind_of(const struct playbook_step *step)
     return action_kind_name(action_find(step->action.argv[0])->kind);
 }
 
-/* ---- the plan ------------------------------------------------------------------------ */
+/* ---- the plan ------------------------------------------------------------------------
+ */
 
 static void plan_step(const struct playbook *playbook, size_t index, enum paper paper)
 {
@@ -187,16 +188,17 @@ static void plan_settings(const struct playbook *playbook, enum paper paper)
 
 static void plan_text(const struct playbook *playbook)
 {
-    static const char *const heads[] = { ">",  "step", "title", "owner", "kind",
-                                         ">usually" };
+    static const char *const heads[] = {
+        ">", "step", "title", "owner", "kind", ">usually"
+    };
     char usual[DURATION_TEXT_MAX], number[24];
     struct sheet *sheet = sheet_new(heads, 6);
     for (size_t i = 0; i < playbook->step_count; i++) {
         const struct playbook_step *step = &playbook->steps[i];
         (void)snprintf(number, sizeof(number), "%zu", i + 1);
-        const char *cells[] = { number,      step->id,      step->title,
-                                step->owner, kind_of(step),
-                                duration_text(step->usually_s, usual) };
+        const char *cells[] = { number,        step->id,
+                                step->title,   step->owner,
+                                kind_of(step), duration_text(step->usually_s, usual) };
         sheet_row(sheet, cells);
     }
     print("%s: %s", playbook->name, playbook->title);
@@ -209,8 +211,8 @@ static void plan_text(const struct playbook *playbook)
 
 void paper_plan(const struct playbook *playbook, enum paper paper)
 {
-    static const char *const heads[] = { "#",       "step",    "owner",       "kind",
-                                         "action",  "usually", "way back",    "rows" };
+    static const char *const heads[] = { "#",      "step",    "owner",    "kind",
+                                         "action", "usually", "way back", "rows" };
     size_t phase = SIZE_MAX;
     if (paper == PAPER_TEXT) {
         plan_text(playbook);
@@ -259,7 +261,8 @@ void paper_document(const struct playbook *playbook)
     doc_print(document);
 }
 
-/* ---- a run ------------------------------------------------------------------------------- */
+/* ---- a run
+ * ------------------------------------------------------------------------------- */
 
 static void took_text(const struct engine *engine, const struct step_record *record,
                       char out[DURATION_TEXT_MAX])
@@ -277,14 +280,13 @@ static void status_step(const struct engine *engine, size_t i, struct sheet *she
     const struct step_record *record = &engine->records[i];
     char took[DURATION_TEXT_MAX], left[DURATION_TEXT_MAX], state[120], note[61];
     took_text(engine, record, took);
-    (void)snprintf(state, sizeof(state), "%s%s%s", step_state_name(record->state),
-                   record->state == STATE_TIME ? ", left " : "",
-                   record->state == STATE_TIME
-                       ? duration_text(record->due > engine->now
-                                           ? record->due - engine->now
-                                           : 0,
-                                       left)
-                       : "");
+    (void)snprintf(
+        state, sizeof(state), "%s%s%s", step_state_name(record->state),
+        record->state == STATE_TIME ? ", left " : "",
+        record->state == STATE_TIME
+            ? duration_text(record->due > engine->now ? record->due - engine->now : 0,
+                            left)
+            : "");
     state_text(record->note, note, sizeof(note));
     const char *cells[] = { step->id, state, step->owner, took, record->by, note };
     sheet_row(sheet, cells);
@@ -340,7 +342,9 @@ static void status_next(const struct engine *engine, doc *document)
 
 void paper_status(const struct engine *engine)
 {
-    static const char *const heads[] = { "step", "state", "owner", ">took", "by", "note" };
+    static const char *const heads[] = {
+        "step", "state", "owner", ">took", "by", "note"
+    };
     char when[TIME_TEXT_MAX];
     doc *document = doc_object(), *steps = doc_array();
     struct sheet *sheet = sheet_new(heads, 6);
@@ -365,16 +369,15 @@ void paper_status(const struct engine *engine)
 
 void paper_report(const struct engine *engine, enum paper paper)
 {
-    static const char *const heads[] = { "step", "state", "began", "ended", "took", "by",
-                                         "result or note" };
+    static const char *const heads[] = { "step", "state", "began",         "ended",
+                                         "took", "by",    "result or note" };
     char title[CELL], began[TIME_TEXT_MAX], ended[TIME_TEXT_MAX], took[DURATION_TEXT_MAX];
     if (paper == PAPER_TEXT) {
         paper_status(engine);
         return;
     }
     (void)snprintf(title, sizeof(title), "%s: %s%s", engine->domain->name,
-                   engine->playbook->title,
-                   engine->run.rehearsal ? " (rehearsal)" : "");
+                   engine->playbook->title, engine->run.rehearsal ? " (rehearsal)" : "");
     begin(paper, title);
     line(paper, "h1", "# ", title);
     (void)snprintf(title, sizeof(title), "Started %s by %s; %s.",

@@ -18,9 +18,11 @@
 
 const char *step_state_name(enum step_state state)
 {
-    static const char *const names[] = { "pending", "running", "waiting for a person",
-                                         "waiting for time", "done", "failed", "undoing",
-                                         "undone" };
+    static const char *const names[] = {
+        "pending",          "running", "waiting for a person",
+        "waiting for time", "done",    "failed",
+        "undoing",          "undone"
+    };
     return (size_t)state < STATE_COUNT ? names[state] : "unknown";
 }
 
@@ -34,9 +36,9 @@ const char *run_state_name(enum run_state state)
 bool step_state_way(enum step_state from, enum step_state to)
 {
     static const char *const ways[STATE_COUNT] = {
-        [STATE_PENDING] = "r",      [STATE_RUNNING] = "rwtdfb", [STATE_PERSON] = "rwdfb",
-        [STATE_TIME] = "rtdfb",     [STATE_DONE] = "b",         [STATE_FAILED] = "rb",
-        [STATE_UNDOING] = "buf",    [STATE_UNDONE] = "r",
+        [STATE_PENDING] = "r",   [STATE_RUNNING] = "rwtdfb", [STATE_PERSON] = "rwdfb",
+        [STATE_TIME] = "rtdfb",  [STATE_DONE] = "b",         [STATE_FAILED] = "rb",
+        [STATE_UNDOING] = "buf", [STATE_UNDONE] = "r",
     };
     return (size_t)from < STATE_COUNT && (size_t)to < STATE_COUNT &&
            strchr(ways[from], STATE_LETTERS[to]) != NULL;
@@ -193,7 +195,8 @@ struct next state_next(const struct playbook *playbook, const struct step_record
                 (wait.kind == NEXT_TIME && state == STATE_TIME &&
                  records[i].due < records[wait.step].due) ||
                 (wait.kind == NEXT_TIME && state == STATE_PERSON))
-                wait = (struct next){ state == STATE_PERSON ? NEXT_PERSON : NEXT_TIME, i };
+                wait =
+                    (struct next){ state == STATE_PERSON ? NEXT_PERSON : NEXT_TIME, i };
             continue;
         }
         return (struct next){ NEXT_STEP, i };
@@ -214,14 +217,15 @@ size_t state_no_return(const struct playbook *playbook, const struct step_record
                        size_t first)
 {
     for (size_t i = first; i < playbook->step_count; i++)
-        if (playbook->steps[i].no_return && (records[i].state == STATE_DONE ||
-                                             records[i].state == STATE_RUNNING ||
-                                             records[i].state == STATE_FAILED))
+        if (playbook->steps[i].no_return &&
+            (records[i].state == STATE_DONE || records[i].state == STATE_RUNNING ||
+             records[i].state == STATE_FAILED))
             return i;
     return SIZE_MAX;
 }
 
-/* ---- the change window --------------------------------------------------------------- */
+/* ---- the change window ---------------------------------------------------------------
+ */
 
 bool state_in_window(const struct playbook *playbook, size_t step)
 {

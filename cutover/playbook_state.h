@@ -26,8 +26,8 @@
 enum step_state {
     STATE_PENDING,
     STATE_RUNNING,
-    STATE_PERSON,  /* waits to be acknowledged */
-    STATE_TIME,    /* waits for `due` */
+    STATE_PERSON, /* waits to be acknowledged */
+    STATE_TIME,   /* waits for `due` */
     STATE_DONE,
     STATE_FAILED,
     STATE_UNDOING, /* its undo runs, or waits to be acknowledged */
@@ -93,12 +93,12 @@ size_t state_no_return(const struct playbook *playbook, const struct step_record
                        size_t first);
 
 struct forecast {
-    bool open;          /* the window is open */
-    int64_t ends;       /* unix s; 0: it was never opened */
-    int64_t left_s;     /* of the window; negative: over */
-    int64_t need_s;     /* what is usually still needed up to its end */
-    int64_t all_s;      /* what is usually still needed for everything */
-    bool over;          /* it will not fit */
+    bool open;      /* the window is open */
+    int64_t ends;   /* unix s; 0: it was never opened */
+    int64_t left_s; /* of the window; negative: over */
+    int64_t need_s; /* what is usually still needed up to its end */
+    int64_t all_s;  /* what is usually still needed for everything */
+    bool over;      /* it will not fit */
 };
 void state_forecast(const struct playbook *playbook, const struct run_record *run,
                     const struct step_record *records, int64_t now, struct forecast *out);

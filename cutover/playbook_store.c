@@ -18,7 +18,7 @@
 #include "table.h"
 #include "targets.h"
 
-#define SHOWN_MAX 10
+#define SHOWN_MAX    10
 #define SYNC_LOOK_MS 100
 
 /* ---- homes ------------------------------------------------------------------- */
@@ -64,13 +64,13 @@ int action_home(struct action_context *context, int argc, char **argv)
         return code;
     for (size_t i = 0; i < targets.count && code == EXIT_DONE; i++) {
         wanted.target = &targets.items[i];
-        bool good = wanted.target->whole
-                        ? store_each_home(context->command->store,
-                                          wanted.target->domain->name, judge_listed,
-                                          &wanted)
-                        : homes_look_up(context->command, wanted.target->domain->name,
-                                        wanted.target->locals, wanted.target->count,
-                                        judge_one, &wanted);
+        bool good =
+            wanted.target->whole
+                ? store_each_home(context->command->store, wanted.target->domain->name,
+                                  judge_listed, &wanted)
+                : homes_look_up(context->command, wanted.target->domain->name,
+                                wanted.target->locals, wanted.target->count, judge_one,
+                                &wanted);
         if (!good) {
             message("%s", store_error(context->command->store));
             code = EXIT_SERVICE;
@@ -188,8 +188,8 @@ int action_senders(struct action_context *context, int argc, char **argv)
     if (!senders.out)
         return EXIT_SERVICE;
     fputs("client,envelope,messages,would_fail,dkim_pass,dmarc_pass\r\n", senders.out);
-    bool good = store_each_auth(context->command->store, context->domain, take_sender,
-                                &senders);
+    bool good =
+        store_each_auth(context->command->store, context->domain, take_sender, &senders);
     if (fclose(senders.out) != 0 || !good) {
         message("%s", good ? "senders.csv cannot be written"
                            : store_error(context->command->store));
@@ -212,15 +212,16 @@ int action_senders_pass(struct action_context *context, int argc, char **argv)
     }
     if (senders.would_fail > 0) {
         message("%" PRIu64 " of %" PRIu64 " messages would fail under -all: sluice auth "
-                "report %s names the senders", senders.would_fail, senders.messages,
-                context->domain);
+                "report %s names the senders",
+                senders.would_fail, senders.messages, context->domain);
         return EXIT_CHECK;
     }
     print("%zu senders, none would fail under -all", senders.rows);
     return EXIT_DONE;
 }
 
-/* ---- inventory ----------------------------------------------------------------------- */
+/* ---- inventory -----------------------------------------------------------------------
+ */
 
 struct inventory {
     const char *domain;
@@ -265,8 +266,8 @@ int action_inventory(struct action_context *context, int argc, char **argv)
     (void)argc;
     int code = it.file ? people_each(argv[1], false, take_address, &it) : EXIT_SERVICE;
     size_t rows = it.file ? table_count(it.file) : 0;
-    if (code == EXIT_DONE && !store_each_home(context->command->store, context->domain,
-                                              compare_listed, &it)) {
+    if (code == EXIT_DONE &&
+        !store_each_home(context->command->store, context->domain, compare_listed, &it)) {
         message("%s", store_error(context->command->store));
         code = EXIT_SERVICE;
     }
@@ -287,7 +288,8 @@ int action_inventory(struct action_context *context, int argc, char **argv)
     return EXIT_DONE;
 }
 
-/* ---- syncs ----------------------------------------------------------------------------- */
+/* ---- syncs
+ * ----------------------------------------------------------------------------- */
 
 struct syncs {
     struct action_context *context;
@@ -322,8 +324,8 @@ static bool add_local(void *context, const char *local, const struct home *home)
 static void start_one(struct syncs *syncs, size_t index)
 {
     const struct conf *conf = syncs->context->command->conf;
-    char address[ADDR_TEXT_MAX + 1], file[RUN_LOG_NAME_MAX + 1], text[512] = "",
-         why[RUN_TEXT_MAX] = "no memory";
+    char address[ADDR_TEXT_MAX + 1], file[RUN_LOG_NAME_MAX + 1],
+        text[512] = "", why[RUN_TEXT_MAX] = "no memory";
     char *variables[RUN_VARIABLES + 1] = { NULL };
     struct run_command command = { .argv = conf->sync.command,
                                    .timeout_s = conf->sync.timeout };
@@ -332,7 +334,8 @@ static void start_one(struct syncs *syncs, size_t index)
     enum run_log_result log = run_log_open(syncs->directory, file, "playbook\n",
                                            &command.log, text, sizeof(text));
     enum run_start_result started = RUN_IMPOSSIBLE;
-    if (log == RUN_LOG_OPEN && run_variables(syncs->domain, address, address, variables)) {
+    if (log == RUN_LOG_OPEN &&
+        run_variables(syncs->domain, address, address, variables)) {
         command.variables = (const char *const *)variables;
         started = run_start(syncs->set, index, &command, clock_ms(), why);
     }
@@ -340,8 +343,9 @@ static void start_one(struct syncs *syncs, size_t index)
     if (started == RUN_STARTED)
         return;
     message("%s: not synced: %s", address,
-            log == RUN_LOG_BUSY ? "an earlier sync is still running"
-            : log == RUN_LOG_FAILED ? text : why);
+            log == RUN_LOG_BUSY     ? "an earlier sync is still running"
+            : log == RUN_LOG_FAILED ? text
+                                    : why);
     syncs->failed++;
 }
 
@@ -393,8 +397,9 @@ int action_sync(struct action_context *context, int argc, char **argv)
                                     target->domain->name, error, sizeof(error));
     syncs.set = run_set_new(command->conf->sync.jobs);
     if (syncs.broken || syncs.directory < 0 || !syncs.set || syncs.count == 0) {
-        message("%s", error[0] ? error : syncs.count == 0 ? "no mailbox is listed"
-                                                           : "out of memory");
+        message("%s", error[0]           ? error
+                      : syncs.count == 0 ? "no mailbox is listed"
+                                         : "out of memory");
         code = EXIT_SERVICE;
     } else {
         sync_all(&syncs);
