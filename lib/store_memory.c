@@ -855,7 +855,6 @@ static enum commit memory_auth_drop(struct store *store, const char *name)
     struct memory_domain *domain = find_domain(memory_of(store), name);
     if (domain) {
         table_free(domain->auth);
-        table_free(domain->playbook);
         domain->auth = must(table_new());
     }
     return COMMIT_DONE;
@@ -987,6 +986,7 @@ static void memory_free(struct store *store)
         table_free(domain->homes);
         table_free(domain->floaters);
         table_free(domain->auth);
+        table_free(domain->playbook);
     }
     for (size_t i = 0; i < memory->held_count; i++) {
         free(memory->held[i].sender);
