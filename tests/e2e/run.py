@@ -258,8 +258,8 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/run")
     parser.add_argument("-k", metavar="PATTERN", default="",
                         help="only tests whose name matches (a regex)")
-    parser.add_argument("-j", type=int, metavar="N", default=3,
-                        help="end-to-end tests at a time, default 3")
+    parser.add_argument("-j", type=int, metavar="N", default=5,
+                        help="end-to-end tests at a time, default 5")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--unit", action="store_true")
     only.add_argument("--e2e", action="store_true")
