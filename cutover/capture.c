@@ -1,8 +1,8 @@
 /*
  * capture: runs a command and keeps what it prints. See capture.h.
  *
- * The child gets a process group of its own, empty signal mask, /dev/null as
- * standard error, and no other descriptor of ours. Limits: time, CAPTURE_MAX
+ * The child gets a process group of its own, empty signal mask, /dev/null (or the
+ * same pipe) as standard error, and no other descriptor of ours. Limits: time, CAPTURE_MAX
  * bytes; past one of them the group is killed and status is -1.
  */
 #include "config.h"
@@ -22,7 +22,7 @@
 #include "clock.h"
 #include "output.h"
 
-static void child(const char *const argv[], int in, int out)
+static void child(const char *const argv[], int in, int out, bool errors)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -30,7 +30,7 @@ static void child(const char *const argv[], int in, int out)
     signal(SIGPIPE, SIG_DFL);
     int null = open("/dev/null", O_RDWR);
     if (setpgid(0, 0) == 0 && null >= 0 && dup2(in >= 0 ? in : null, 0) >= 0 &&
-        dup2(out, 1) >= 0 && dup2(null, 2) >= 0) {
+        dup2(out, 1) >= 0 && dup2(errors ? out : null, 2) >= 0) {
         close_range(3, ~0U, 0);
         char *const *words;
         /* execv() leaves the words alone. */
@@ -111,8 +111,8 @@ static bool make_input(const char *input, int *in)
     return written;
 }
 
-void capture_run(const char *const argv[], const char *input, int timeout_ms,
-                 struct capture *out)
+static void run(const char *const argv[], const char *input, int timeout_ms, bool errors,
+                struct capture *out)
 {
     int fds[2], in;
     int64_t end = clock_ms() + timeout_ms;
@@ -122,7 +122,7 @@ void capture_run(const char *const argv[], const char *input, int timeout_ms,
     } else {
         pid_t pid = fork();
         if (pid == 0)
-            child(argv, in, fds[1]);
+            child(argv, in, fds[1], errors);
         close(fds[1]);
         if (pid > 0) {
             setpgid(pid, pid);
@@ -139,4 +139,16 @@ void capture_run(const char *const argv[], const char *input, int timeout_ms,
         out->out = calloc(1, 1);
     else
         out->out[out->out_len] = '\0';
+}
+
+void capture_run(const char *const argv[], const char *input, int timeout_ms,
+                 struct capture *out)
+{
+    run(argv, input, timeout_ms, false, out);
+}
+
+void capture_run_all(const char *const argv[], const char *input, int timeout_ms,
+                     struct capture *out)
+{
+    run(argv, input, timeout_ms, true, out);
 }

@@ -20,5 +20,8 @@ struct capture {
  * timeout_ms, or when it prints more than CAPTURE_MAX. */
 void capture_run(const char *const argv[], const char *input, int timeout_ms,
                  struct capture *out);
+/* The same; standard error is kept too, in out with the rest. */
+void capture_run_all(const char *const argv[], const char *input, int timeout_ms,
+                     struct capture *out);
 
 #endif

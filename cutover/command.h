@@ -68,9 +68,11 @@ int command_unlock(struct command_context *context, int argc, char **argv);
 int command_rollback(struct command_context *context, int argc, char **argv);
 int command_held(struct command_context *context, int argc, char **argv);
 int command_cutover(struct command_context *context, int argc, char **argv);
+int command_audit(struct command_context *context, int argc, char **argv);
 int command_auth(struct command_context *context, int argc, char **argv);
 int command_dns(struct command_context *context, int argc, char **argv);
 int command_doctor(struct command_context *context, int argc, char **argv);
+int command_ping(struct command_context *context, int argc, char **argv);
 int command_playbook(struct command_context *context, int argc, char **argv);
 int command_recover(struct command_context *context, int argc, char **argv);
 

@@ -1,6 +1,7 @@
 /*
  * dialog: see dialog.h. The socket is non-blocking, each read and write waits by
- * poll(2) up to the deadline. Certificates are checked against the system's.
+ * poll(2) up to the deadline. The handshake is made in any case and the certificate
+ * judged after it, so that a message can say what the certificate is good for.
  */
 #include "dialog.h"
 
@@ -32,7 +33,7 @@ struct dialog {
 
 static bool fail(struct dialog *dialog, const char *what)
 {
-    (void)snprintf(dialog->error, sizeof(dialog->error), "%s: %.200s", dialog->host,
+    (void)snprintf(dialog->error, sizeof(dialog->error), "%s: %.250s", dialog->host,
                    what);
     return false;
 }
@@ -78,7 +79,7 @@ static int connect_one(struct dialog *dialog, const struct addrinfo *at)
     return wrong;
 }
 
-enum dialog_open_result dialog_open(const char *endpoint, int timeout_ms,
+enum dialog_open_result dialog_open(const char *endpoint, const char *to, int timeout_ms,
                                     struct dialog **out, char *error, size_t error_size)
 {
     struct conf_host_port at;
@@ -100,7 +101,7 @@ enum dialog_open_result dialog_open(const char *endpoint, int timeout_ms,
     dialog->end = clock_ms() + timeout_ms;
     memcpy(dialog->host, at.host, sizeof(dialog->host));
     (void)snprintf(port, sizeof(port), "%u", (unsigned)at.port);
-    int code = getaddrinfo(at.host, port, &hints, &found), last = 0;
+    int code = getaddrinfo(to ? to : at.host, port, &hints, &found), last = 0;
     for (struct addrinfo *each = found; each && dialog->fd < 0; each = each->ai_next)
         last = connect_one(dialog, each);
     if (found)
@@ -109,8 +110,8 @@ enum dialog_open_result dialog_open(const char *endpoint, int timeout_ms,
         *out = dialog;
         return DIALOG_OPEN;
     }
-    (void)snprintf(error, error_size, "%s: %s", endpoint,
-                   code != 0 ? gai_strerror(code) : strerror(last));
+    (void)snprintf(error, error_size, "%s%s%s: %s", endpoint, to ? " at " : "",
+                   to ? to : "", code != 0 ? gai_strerror(code) : strerror(last));
     free(dialog);
     return code == 0 && last == ECONNREFUSED ? DIALOG_REFUSED : DIALOG_FAILED;
 }
@@ -141,29 +142,86 @@ static bool again(struct dialog *dialog, int result)
     return why == SSL_ERROR_WANT_WRITE && ready(dialog, POLLOUT);
 }
 
-bool dialog_tls(struct dialog *dialog)
+/* The names that the certificate has, for a message. */
+static void names_of(X509 *certificate, char *out, size_t size)
+{
+    GENERAL_NAMES *names =
+        X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    size_t used = 0;
+    out[0] = '\0';
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type != GEN_DNS)
+            continue;
+        int n = snprintf(out + used, size - used, "%s%.*s", used ? ", " : "",
+                         ASN1_STRING_length(name->d.dNSName),
+                         (const char *)ASN1_STRING_get0_data(name->d.dNSName));
+        if (n < 0 || (size_t)n >= size - used)
+            break;
+        used += (size_t)n;
+    }
+    for (char *c = out; *c; c++)
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7e)
+            *c = '?';
+    GENERAL_NAMES_free(names);
+}
+
+static bool judge_certificate(struct dialog *dialog)
+{
+    char text[400], names[160];
+    long verify = SSL_get_verify_result(dialog->ssl);
+    X509 *certificate = SSL_get1_peer_certificate(dialog->ssl);
+    if (!certificate)
+        return fail(dialog, "shows no certificate");
+    names_of(certificate, names, sizeof(names));
+    X509_free(certificate);
+    if (verify == X509_V_OK)
+        return true;
+    if (verify == X509_V_ERR_HOSTNAME_MISMATCH ||
+        verify == X509_V_ERR_IP_ADDRESS_MISMATCH)
+        (void)snprintf(text, sizeof(text), "its certificate is for other names: %s",
+                       names[0] ? names : "(none)");
+    else
+        (void)snprintf(text, sizeof(text), "its certificate is not good: %s",
+                       X509_verify_cert_error_string(verify));
+    return fail(dialog, text);
+}
+
+static bool set_up(struct dialog *dialog, const char *ca)
+{
+    X509_VERIFY_PARAM *parameters;
+    dialog->context = SSL_CTX_new(TLS_client_method());
+    if (!dialog->context || SSL_CTX_set_default_verify_paths(dialog->context) != 1)
+        return fail(dialog, "TLS cannot be used here");
+    if (ca && SSL_CTX_load_verify_file(dialog->context, ca) != 1) {
+        (void)snprintf(dialog->error, sizeof(dialog->error),
+                       "%.300s: no certificates in it (PEM) can be read", ca);
+        return false;
+    }
+    SSL_CTX_set_verify(dialog->context, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_min_proto_version(dialog->context, TLS1_2_VERSION);
+    dialog->ssl = SSL_new(dialog->context);
+    if (!dialog->ssl || SSL_set_fd(dialog->ssl, dialog->fd) != 1)
+        return fail(dialog, "TLS cannot be used here");
+    parameters = SSL_get0_param(dialog->ssl);
+    bool named = conf_is_address(dialog->host)
+                     ? X509_VERIFY_PARAM_set1_ip_asc(parameters, dialog->host) == 1
+                     : SSL_set1_host(dialog->ssl, dialog->host) == 1 &&
+                           SSL_set_tlsext_host_name(dialog->ssl, dialog->host) == 1;
+    return named || fail(dialog, "TLS cannot be used here");
+}
+
+bool dialog_tls(struct dialog *dialog, const char *ca)
 {
     int result;
     if (dialog->in_len > 0)
         return fail(dialog, "sent text before TLS began"); /* an injection */
-    dialog->context = SSL_CTX_new(TLS_client_method());
-    if (!dialog->context || SSL_CTX_set_default_verify_paths(dialog->context) != 1)
-        return fail(dialog, "TLS cannot be used here");
-    SSL_CTX_set_verify(dialog->context, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_min_proto_version(dialog->context, TLS1_2_VERSION);
-    dialog->ssl = SSL_new(dialog->context);
-    if (!dialog->ssl || SSL_set1_host(dialog->ssl, dialog->host) != 1 ||
-        SSL_set_tlsext_host_name(dialog->ssl, dialog->host) != 1 ||
-        SSL_set_fd(dialog->ssl, dialog->fd) != 1)
-        return fail(dialog, "TLS cannot be used here");
+    if (!set_up(dialog, ca))
+        return false;
     while ((result = SSL_connect(dialog->ssl)) != 1)
-        if (!again(dialog, result)) {
-            long verify = SSL_get_verify_result(dialog->ssl);
-            return fail(dialog, verify != X509_V_OK
-                                    ? X509_verify_cert_error_string(verify)
-                                    : "does not speak TLS");
-        }
-    return true;
+        if (!again(dialog, result))
+            return fail(dialog, "does not speak TLS 1.2 or later");
+    return judge_certificate(dialog);
 }
 
 int dialog_days(const struct dialog *dialog)

@@ -1,6 +1,8 @@
 /*
- * dialog: a blocking client of line protocols (SMTP, IMAP), with one deadline for
- * everything and TLS by OpenSSL, which no other file includes.
+ * dialog: a blocking client of line protocols (SMTP, IMAP) for looks at a server that
+ * send no mail and no password: what it accepts, and its certificate. One deadline for
+ * everything; TLS by OpenSSL, which no other file includes. Mail and logins are
+ * mailclient.h's.
  */
 #ifndef SLUICE_DIALOG_H
 #define SLUICE_DIALOG_H
@@ -14,12 +16,15 @@
 struct dialog;
 
 enum dialog_open_result { DIALOG_OPEN, DIALOG_REFUSED, DIALOG_FAILED };
-/* "host:port"; *out is NULL unless DIALOG_OPEN. REFUSED: a host answers, and
- * nothing listens. error has one line otherwise. */
-enum dialog_open_result dialog_open(const char *endpoint, int timeout_ms,
+/* "host:port"; at (may be NULL) is the address or name to connect to instead of the
+ * host, whose name is still the one that a certificate must have. *out is NULL unless
+ * DIALOG_OPEN. REFUSED: a host answers, and nothing listens. error has one line
+ * otherwise. */
+enum dialog_open_result dialog_open(const char *endpoint, const char *at, int timeout_ms,
                                     struct dialog **out, char *error, size_t error_size);
-/* TLS from here on; the certificate must be good for the host's name. */
-bool dialog_tls(struct dialog *dialog);
+/* TLS from here on; the certificate must be good for the host's name, by the system's
+ * authorities or those in the PEM file ca (NULL: none). false: dialog_error(). */
+bool dialog_tls(struct dialog *dialog, const char *ca);
 /* Days until the certificate ends; -1: no TLS. */
 int dialog_days(const struct dialog *dialog);
 void dialog_close(struct dialog *dialog);

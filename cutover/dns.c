@@ -16,13 +16,15 @@
 #include <string.h>
 #include <time.h>
 
-#include "options.h"
 #include "output.h"
 
 int dns_task_look(struct dns_task *task, bool resolvers, struct dns_sets *live)
 {
     int code = dns_look_ask(&task->look, resolvers);
-    return code == EXIT_DONE ? dns_look_live(&task->look, live) : code;
+    if (code == EXIT_DONE)
+        return dns_look_live(&task->look, live);
+    message("%s", task->look.trouble);
+    return code;
 }
 
 int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char name[64])
@@ -40,6 +42,26 @@ int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char n
     }
     memcpy(name, snap.name, sizeof(snap.name));
     return EXIT_DONE;
+}
+
+/* The snapshot that --back goes to; NULL: a message was printed. */
+static const struct dns_snap *choose_back(const struct dns_task *task)
+{
+    const char *name = task->options.snapshot;
+    const struct dns_snap *found =
+        name ? NULL : dns_snap_last_old(task->snaps, task->snap_count, &task->planned);
+    for (size_t i = 0; name && i < task->snap_count; i++)
+        if (strcmp(task->snaps[i].name, name) == 0)
+            found = &task->snaps[i];
+    if (!found && name)
+        message("%s has no snapshot %s: they are in %s/dns/%s, their names without .zone",
+                task->domain->name, name, task->context->conf->state_dir,
+                task->domain->name);
+    else if (!found)
+        message("%s has no snapshot with other records than the planned ones: there is "
+                "nothing to go back to",
+                task->domain->name);
+    return found;
 }
 
 enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set *planned,
@@ -69,6 +91,18 @@ bool dns_task_agreed(const struct dns_task *task, size_t *behind)
                 return false;
             }
     return true;
+}
+
+bool dns_task_lowered(const struct dns_task *task)
+{
+    struct dns_sets live = { 0 };
+    struct dns_changes changes = { 0 };
+    bool known = dns_look_live(&task->look, &live) == EXIT_DONE &&
+                 dns_plan_changes(&task->planned, &live, DNS_AIM_TTL, &changes);
+    size_t count = changes.count;
+    dns_changes_free(&changes);
+    dns_sets_free(&live);
+    return known && count == 0;
 }
 
 doc *dns_task_document(const struct dns_task *task)
@@ -115,6 +149,97 @@ static const struct {
 };
 #define ACTIONS (sizeof(actions) / sizeof(actions[0]))
 
+/* NAME or NAME/TYPE of --only and --except, as in sluice.conf. */
+struct part {
+    char name[DNSRECORD_NAME_MAX + 1];
+    enum dns_type type; /* DNS_TYPES: any */
+};
+
+static int take_word(const struct dns_task *task, const char *option, const char *word,
+                     struct part *out)
+{
+    char text[DNSRECORD_NAME_MAX + 2];
+    const char *slash = strrchr(word, '/');
+    size_t len = slash ? (size_t)(slash - word) : strlen(word);
+    const char *wrong = len < sizeof(text) ? NULL : "too long a name";
+    if (!wrong) {
+        memcpy(text, word, len);
+        text[len] = '\0';
+        wrong = dns_owner(text, task->domain->name, out->name);
+    }
+    out->type = DNS_TYPES;
+    if (!wrong && slash && !dns_type_parse(slash + 1, &out->type))
+        wrong = "after the / there is no type of record";
+    if (wrong) {
+        message("--%s %s: %s", option, word, wrong);
+        return EXIT_USE;
+    }
+    return EXIT_DONE;
+}
+
+static bool is_part(const struct part *part, const struct dns_set *set)
+{
+    return (part->type == DNS_TYPES || part->type == set->type) &&
+           strcmp(part->name, set->name) == 0;
+}
+
+/* --only, --except: leaves a part of the plan. */
+static int take_part(struct dns_task *task)
+{
+    const struct option_list *only = &task->options.only, *except = &task->options.except;
+    const struct option_list *list = only->count > 0 ? only : except;
+    bool named[DNS_SETS_MAX] = { false };
+    struct dns_sets part = { 0 };
+    struct part is;
+    for (size_t i = 0; i < list->count; i++) {
+        const char *option = list == only ? "only" : "except";
+        int code = take_word(task, option, list->items[i], &is);
+        bool known = false;
+        for (size_t s = 0; s < task->planned.count && code == EXIT_DONE; s++)
+            if (is_part(&is, &task->planned.items[s]))
+                named[s] = known = true;
+        if (code == EXIT_DONE && !known) {
+            message("--%s %s: %s has no such record section in %s", option,
+                    list->items[i], task->domain->name, task->context->conf->path);
+            code = EXIT_DATA;
+        }
+        if (code != EXIT_DONE)
+            return code;
+    }
+    if (list->count == 0)
+        return EXIT_DONE;
+    bool good = true;
+    for (size_t s = 0; s < task->planned.count && good; s++)
+        if (named[s] == (list == only))
+            good = dns_sets_add_set(&part, &task->planned.items[s]);
+    dns_sets_free(&task->planned);
+    task->planned = part;
+    if (good && part.count > 0)
+        return EXIT_DONE;
+    message("%s: %s", task->domain->name,
+            good ? "nothing of the plan is left" : "out of memory");
+    return good ? EXIT_DATA : EXIT_SERVICE;
+}
+
+/* --back: all that the snapshot knows of is asked, too; wait has it as its plan. */
+static int take_back(struct dns_task *task)
+{
+    bool ok = true;
+    if (!task->options.back)
+        return EXIT_DONE;
+    const struct dns_questions *asked = &task->back->asked;
+    for (size_t i = 0; ok && i < asked->count; i++)
+        ok = dns_questions_add(&task->look.questions, asked->items[i].name,
+                               asked->items[i].type);
+    if (ok && strcmp(task->action, "wait") == 0) {
+        dns_sets_free(&task->planned);
+        ok = dns_plan_of_snapshot(asked, &task->back->sets, &task->planned);
+    }
+    if (!ok)
+        message("out of memory");
+    return ok ? EXIT_DONE : EXIT_SERVICE;
+}
+
 static int run(struct dns_task *task, int (*action)(struct dns_task *))
 {
     char error[1024];
@@ -130,7 +255,13 @@ static int run(struct dns_task *task, int (*action)(struct dns_task *))
                               &task->snap_count, error, sizeof(error))) {
         message("%s", error);
     } else {
-        code = dns_look_open(&task->look, task->context->conf, task->domain);
+        code = take_part(task);
+        if (code == EXIT_DONE && task->options.back && !(task->back = choose_back(task)))
+            code = EXIT_DATA;
+        if (code == EXIT_DONE)
+            code = dns_look_open(&task->look, task->context->conf, task->domain);
+        if (code == EXIT_DONE)
+            code = take_back(task);
         if (code == EXIT_DONE)
             code = action(task);
         dns_look_close(&task->look);
@@ -143,8 +274,25 @@ static int run(struct dns_task *task, int (*action)(struct dns_task *))
 static bool usable(const struct dns_options *options, const char *action)
 {
     bool changes = strcmp(action, "diff") == 0 || strcmp(action, "apply") == 0;
-    if ((options->back || options->lower_ttl || options->snapshot) && !changes)
-        message("--back, --snapshot and --lower-ttl are for diff and apply");
+    bool waits = strcmp(action, "wait") == 0;
+    if ((options->back || options->snapshot) && !changes && !waits)
+        message("--back and --snapshot are for diff, apply and wait");
+    else if (options->yes && strcmp(action, "apply") != 0)
+        message("--yes is for apply");
+    else if (options->format && strcmp(action, "diff") != 0)
+        message("--format is for diff");
+    else if (options->senders && strcmp(action, "check") != 0)
+        message("--senders is for check");
+    else if (options->timeout && strcmp(action, "apply") != 0 && !waits)
+        message("--timeout is for apply and wait");
+    else if (options->lower_ttl && !changes && !waits)
+        message("--lower-ttl is for diff, apply and wait");
+    else if ((options->rules || options->rule.count > 0) && strcmp(action, "check") != 0)
+        message("--rules and --rule are for check");
+    else if ((options->only.count > 0 || options->except.count > 0) && options->back)
+        message("--back goes back with all of a snapshot: no --only, no --except");
+    else if (options->only.count > 0 && options->except.count > 0)
+        message("--only or --except, not both");
     else if (options->back && options->lower_ttl)
         message("--back or --lower-ttl, not both");
     else if (options->snapshot && !options->back)
@@ -170,6 +318,10 @@ int command_dns(struct command_context *context, int argc, char **argv)
         { "format", OPTION_TEXT, &options->format },
         { "senders", OPTION_TEXT, &options->senders },
         { "timeout", OPTION_DURATION, &options->timeout },
+        { "rules", OPTION_FLAG, &options->rules },
+        { "rule", OPTION_LIST, &options->rule },
+        { "only", OPTION_LIST, &options->only },
+        { "except", OPTION_LIST, &options->except },
     };
     if (!options_parse(specs, sizeof(specs) / sizeof(specs[0]), &argc, argv))
         return EXIT_USE;

@@ -8,11 +8,15 @@
 #include "dns_look.h"
 #include "dns_plan.h"
 #include "dns_snap.h"
+#include "options.h"
 #include "output.h"
 
 struct dns_options {
     bool back, lower_ttl, yes;
+    bool rules; /* check: the rules alone, on what the zone will be */
+    struct option_list rule; /* check: the named rules alone, as "ns" or "spf" */
     const char *snapshot, *format, *senders;
+    struct option_list only, except; /* names of the plan, as in sluice.conf */
     int timeout; /* seconds; 0: not given */
 };
 
@@ -23,7 +27,8 @@ struct dns_task {
     const struct conf_domain *domain;
     struct dns_look look;
     struct dns_sets planned;
-    struct dns_snap *snaps; /* oldest first */
+    const struct dns_snap *back; /* --back: the snapshot it goes to */
+    struct dns_snap *snaps;      /* oldest first */
     size_t snap_count;
 };
 
@@ -40,6 +45,13 @@ enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set 
 /* Whether every authoritative server has the plan. *behind: one that has not, or
  * SIZE_MAX. */
 bool dns_task_agreed(const struct dns_task *task, size_t *behind);
+/* Whether no authoritative server gives an old record a longer TTL than the plan does.
+ * false too without memory, after a message. */
+bool dns_task_lowered(const struct dns_task *task);
+/* Kept in state-dir/dns/DOMAIN: since when all servers have the plan, or the short
+ * TTLs. Gone with every change that apply makes. */
+#define DNS_NOTE_AGREED  "agreed"
+#define DNS_NOTE_LOWERED "lowered"
 /* A document with command, action and domain. */
 doc *dns_task_document(const struct dns_task *task);
 void dns_task_print_changes(const struct dns_changes *changes);

@@ -25,17 +25,6 @@
 
 /* ---- what to change ------------------------------------------------------- */
 
-static const struct dns_snap *choose_snapshot(const struct dns_task *task)
-{
-    const char *name = task->options.snapshot;
-    if (!name)
-        return dns_snap_last_old(task->snaps, task->snap_count, &task->planned);
-    for (size_t i = 0; i < task->snap_count; i++)
-        if (strcmp(task->snaps[i].name, name) == 0)
-            return &task->snaps[i];
-    return NULL;
-}
-
 int dns_task_changes(struct dns_task *task, const struct dns_sets *live,
                      struct dns_changes *changes, const struct dns_snap **from)
 {
@@ -43,15 +32,7 @@ int dns_task_changes(struct dns_task *task, const struct dns_sets *live,
     *changes = (struct dns_changes){ 0 };
     *from = NULL;
     if (task->options.back) {
-        *from = choose_snapshot(task);
-        if (!*from) {
-            message(task->options.snapshot
-                        ? "%s has no snapshot of that name"
-                        : "%s has no snapshot with other records than the planned ones: "
-                          "there is nothing to go back to",
-                    task->domain->name);
-            return EXIT_DATA;
-        }
+        *from = task->back;
         ok = dns_plan_back(&(*from)->asked, &(*from)->sets, live, changes);
     } else {
         const struct dns_set *conflict = dns_plan_conflict(&task->planned, live);
@@ -134,18 +115,24 @@ static void print_all(const struct dns_task *task, const struct dns_changes *cha
 {
     const char *format = task->options.format;
     if (!format && changes->count > 0)
-        print("%s, %zu %s of records to change:", task->domain->name, changes->count,
-              changes->count == 1 ? "set" : "sets");
+        print("%s, %zu %s of records to change%s%s:", task->domain->name, changes->count,
+              changes->count == 1 ? "set" : "sets",
+              task->back ? ", the way back to snapshot " : "",
+              task->back ? task->back->name : "");
     if (changes->count == 0 && !format)
         print("%s: nothing to change", task->domain->name);
     if (changes->count > 0 && (!format || strcmp(format, "table") == 0))
         dns_task_print_changes(changes);
-    if (changes->count > 0 && !format)
-        print("\n%s", "Zone-file lines:");
+    if (changes->count > 0 && !format) {
+        print("%s", "");
+        print("Zone-file lines:");
+    }
     if (changes->count > 0 && (!format || strcmp(format, "zone") == 0))
         print_lines(zone);
-    if (changes->count > 0 && !format)
-        print("\n%s", "For nsupdate:");
+    if (changes->count > 0 && !format) {
+        print("%s", "");
+        print("For nsupdate:");
+    }
     if (changes->count > 0 && (!format || strcmp(format, "nsupdate") == 0))
         print_lines(batch);
 }
@@ -214,6 +201,16 @@ static bool find_primary(struct dns_task *task, const struct dns_sets *live,
     return ok;
 }
 
+/* Of what a command printed, where the reason mostly is. Cuts text. */
+static const char *last_line(char *text)
+{
+    size_t len = strlen(text);
+    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
+        text[--len] = '\0';
+    const char *line = strrchr(text, '\n');
+    return len == 0 ? "it printed nothing" : line ? line + 1 : text;
+}
+
 static int run_command(struct dns_task *task, const char *batch)
 {
     char path[4096], error[1024];
@@ -232,15 +229,13 @@ static int run_command(struct dns_task *task, const char *batch)
     argv[n++] = path;
     argv[n] = NULL;
     struct capture capture;
-    capture_run(argv, NULL, COMMAND_MS, &capture);
-    if (capture.status != 0) {
-        capture.out[strcspn(capture.out, "\n")] = '\0';
-        if (capture.status < 0)
-            message("%s: %s; what it did is not known: look with sluice dns check",
-                    argv[0], capture.error);
-        else
-            message("%s ended with %d: %s", argv[0], capture.status, capture.out);
-    }
+    capture_run_all(argv, NULL, COMMAND_MS, &capture);
+    if (capture.status < 0)
+        message("%s: %s; what it did is not known: look with sluice dns check %s", argv[0],
+                capture.error, task->domain->name);
+    else if (capture.status > 0)
+        message("%s ended with %d: %s; the changes are in %s", argv[0], capture.status,
+                last_line(capture.out), path);
     free(capture.out);
     return capture.status == 0 ? EXIT_DONE : capture.status < 0 ? EXIT_AGAIN : EXIT_CHECK;
 }
@@ -292,10 +287,12 @@ static bool has_all(const struct dns_task *task, const struct dns_changes *chang
             const struct dns_set none = { 0 };
             const struct dns_set *live =
                 question == SIZE_MAX ? NULL : dns_look_set(look, question, s);
+            bool ttl_alone = dns_set_same(&changes->items[i].before, after);
             *behind = s;
             if (question != SIZE_MAX &&
                 (dns_look_reply(look, question, s)->outcome == DNS_FAILED ||
-                 !dns_set_same(live ? live : &none, after)))
+                 !dns_set_same(live ? live : &none, after) ||
+                 (ttl_alone && live && live->ttl != after->ttl)))
                 return false;
         }
     return true;
@@ -310,20 +307,26 @@ static int wait_for_servers(struct dns_task *task, const struct dns_changes *cha
     progress_begin("dns", 0);
     for (;;) {
         int code = dns_look_ask(&task->look, false);
-        if (code == EXIT_AGAIN)
-            return code;
         if (code == EXIT_DONE && has_all(task, changes, &behind)) {
             progress_end();
             return EXIT_DONE;
         }
-        dns_server_text(&task->look.servers[behind], text);
+        if (code == EXIT_DONE)
+            dns_server_text(&task->look.servers[behind], text);
+        else
+            snprintf(text, sizeof(text), "%.200s", task->look.zone);
         progress_set(0, "%s has not taken it over yet", text);
         if (clock_ms() >= end || !command_sleep(POLL_MS))
             break;
     }
     progress_end();
-    message("sent, but %s has not taken it over yet: look with sluice dns check %s", text,
-            task->domain->name);
+    if (command_stopped())
+        message("interrupted: the changes are sent; run the same command again, it goes on "
+                "from here");
+    else
+        message("sent, but %s has not taken it over yet: look with sluice dns check %s, or "
+                "run the same command again",
+                text, task->domain->name);
     return EXIT_AGAIN;
 }
 
@@ -334,7 +337,7 @@ static int ask_first(const struct dns_task *task, const char *to)
     if (task->options.yes)
         return EXIT_DONE;
     if (!isatty(STDIN_FILENO)) {
-        message("nobody is there to ask: add --yes");
+        message("nobody is there to ask, so nothing was changed: add --yes");
         return EXIT_USE;
     }
     fprintf(stderr, "Change these at %s? [y/N] ", to);
@@ -342,7 +345,20 @@ static int ask_first(const struct dns_task *task, const char *to)
     if (fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y'))
         return EXIT_DONE;
     message("nothing was changed");
-    return EXIT_CHECK;
+    return command_stopped() ? EXIT_AGAIN : EXIT_CHECK;
+}
+
+/* The time that old records and TTLs are cached is counted from the next snapshot: so
+ * one is kept of what is live after a change, too. */
+static int keep_after(struct dns_task *task)
+{
+    struct dns_sets live = { 0 };
+    char name[64];
+    int code = dns_look_live(&task->look, &live);
+    if (code == EXIT_DONE)
+        code = dns_task_snapshot(task, &live, name);
+    dns_sets_free(&live);
+    return code;
 }
 
 static int change(struct dns_task *task, const struct dns_sets *live,
@@ -364,6 +380,8 @@ static int change(struct dns_task *task, const struct dns_sets *live,
         code = dns_task_snapshot(task, live, name);
     if (code != EXIT_DONE)
         return code;
+    dns_snap_forget(task->context->conf, task->domain->name, DNS_NOTE_AGREED);
+    dns_snap_forget(task->context->conf, task->domain->name, DNS_NOTE_LOWERED);
     if (by_command) {
         char *batch = dns_plan_nsupdate(changes, task->look.zone, NULL, 0);
         code = batch ? run_command(task, batch) : EXIT_SERVICE;
@@ -371,7 +389,9 @@ static int change(struct dns_task *task, const struct dns_sets *live,
     } else {
         code = send_update(task, changes, &server);
     }
-    return code == EXIT_DONE ? wait_for_servers(task, changes) : code;
+    if (code == EXIT_DONE)
+        code = wait_for_servers(task, changes);
+    return code == EXIT_DONE ? keep_after(task) : code;
 }
 
 int dns_apply(struct dns_task *task)
@@ -393,11 +413,11 @@ int dns_apply(struct dns_task *task)
         if (count == 0)
             print("%s: nothing to change", task->domain->name);
         else
-            print("%s: %zu %s of records %s", task->domain->name, count,
+            print("%s: %zu %s of records %s%s%s", task->domain->name, count,
                   count == 1 ? "set" : "sets",
-                  task->context->dry_run
-                      ? "would be changed"
-                      : "changed, every authoritative server has them");
+                  task->context->dry_run ? "would be changed"
+                                         : "changed, every authoritative server has them",
+                  name[0] ? "; as it was before: snapshot " : "", name);
         doc *document = dns_task_document(task);
         doc_flag(document, "dry_run", task->context->dry_run);
         doc_text(document, "snapshot", name[0] ? name : NULL);

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "dns_wire.h"
 
 #define EDNS_SIZE 1232 /* DNS flag day 2020: no fragments */
@@ -35,6 +36,10 @@ const char *dns_server_text(const struct dns_server *server, char out[DNS_SERVER
 {
     char address[NETADDR_TEXT_MAX + 1], port[8] = "";
     netaddr_format(&server->address, address);
+    if (!address[0]) {
+        snprintf(out, DNS_SERVER_TEXT, "%s", server->name);
+        return out;
+    }
     if (server->port != 53)
         snprintf(port, sizeof(port), "#%u", (unsigned)server->port);
     if (server->name[0])
@@ -162,18 +167,35 @@ static bool same_question(const ldns_pkt *packet, const char *name, enum dns_typ
            owner_text(ldns_rr_list_rr(list, 0), owner) && strcmp(owner, name) == 0;
 }
 
+static const char *code_means(ldns_pkt_rcode code)
+{
+    switch (code) {
+    case LDNS_RCODE_REFUSED:
+        return ": it does not serve this name, or not to this host";
+    case LDNS_RCODE_SERVFAIL:
+        return ": it has no good data, look at its log";
+    case LDNS_RCODE_FORMERR:
+        return ": it does not understand the question (EDNS?)";
+    default:
+        return "";
+    }
+}
+
 static bool read_reply(const ldns_pkt *packet, const char *name, enum dns_type type,
                        struct dns_reply *reply)
 {
     ldns_pkt_rcode code = ldns_pkt_get_rcode(packet);
     if (code != LDNS_RCODE_NOERROR && code != LDNS_RCODE_NXDOMAIN) {
         char *text = ldns_pkt_rcode2str(code);
-        fail(reply->error, "it answered %s", text ? text : "an error");
+        fail(reply->error, "it answered %s%s", text ? text : "an error", code_means(code));
         free(text);
         return false;
     }
     if (!same_question(packet, name, type))
-        return fail(reply->error, "it answered another question");
+        return fail(reply->error, "it answered another question: look what stands between "
+                                  "(a proxy, a firewall)");
+    if (ldns_pkt_tc(packet))
+        return fail(reply->error, "its answer is cut even by TCP: look at its log");
     if (!take_section(ldns_pkt_answer(packet), &reply->answer) ||
         !take_section(ldns_pkt_authority(packet), &reply->authority) ||
         !take_section(ldns_pkt_additional(packet), &reply->additional))
@@ -200,7 +222,7 @@ static enum dns_wire_result exchange(const struct dns_server *server, bool tcp,
         return result;
     if (ldns_wire2pkt(packet, answer, *answer_len) != LDNS_STATUS_OK) {
         *packet = NULL;
-        fail(error, "its answer is no DNS message");
+        fail(error, "its answer is no DNS message: look what runs there");
     }
     return result;
 }
@@ -224,14 +246,58 @@ static bool make_query(const char *name, enum dns_type type, bool recursive,
     return ok;
 }
 
+/* The packet of an answer, by TCP when it was cut; NULL: reply->error says why.
+ * *heard: it gave some answer. */
+static ldns_pkt *converse(const struct dns_server *server, const uint8_t *query,
+                          size_t query_len, int timeout_ms, bool *heard,
+                          char error[DNS_ERROR_MAX])
+{
+    static uint8_t answer[DNS_WIRE_MAX];
+    size_t answer_len;
+    ldns_pkt *packet = NULL;
+    bool tcp = false;
+    char why[DNS_ERROR_MAX];
+    *heard = false;
+    for (int tries = 0; tries < TRIES && !packet; tries++) {
+        enum dns_wire_result result = exchange(server, tcp, query, query_len, timeout_ms,
+                                               &packet, answer, &answer_len, why);
+        *heard = *heard || result == DNS_WIRE_DONE;
+        if (packet && ldns_pkt_tc(packet) && !tcp) {
+            tcp = true;
+            tries = -1; /* as often by TCP: it ends, tcp stays */
+            ldns_pkt_free(packet);
+            packet = NULL;
+        }
+    }
+    if (!packet && tcp)
+        fail(error, "its answer is too long for UDP, and by TCP: %.100s: open TCP port %u",
+             why, (unsigned)server->port);
+    else if (!packet && *heard)
+        fail(error, "%.150s", why);
+    else if (!packet)
+        fail(error, "%.150s: is it up, and reachable from here (UDP port %u)?", why,
+             (unsigned)server->port);
+    return packet;
+}
+
+/* One that answers slowly, again and again, costs no more than one that is silent. */
+static void note_time(struct dns_server *server, int64_t began, int timeout_ms)
+{
+    server->spent += clock_ms() - began;
+    if (server->silent || server->spent < (int64_t)timeout_ms * DNS_SPENT_MAX)
+        return;
+    server->silent = true;
+    fail(server->error, "too slow: its answers took %lld s together",
+         (long long)server->spent / 1000);
+}
+
 void dns_ask(struct dns_server *server, const char *name, enum dns_type type,
              int timeout_ms, struct dns_reply *reply)
 {
-    static uint8_t answer[DNS_WIRE_MAX];
     uint8_t *query = NULL;
-    size_t query_len = 0, answer_len;
-    ldns_pkt *packet = NULL;
-    bool tcp = false, heard = false;
+    size_t query_len = 0;
+    bool heard;
+    int64_t began = clock_ms();
     *reply = (struct dns_reply){ .outcome = DNS_FAILED };
     if (server->silent) {
         memcpy(reply->error, server->error, sizeof(reply->error));
@@ -241,26 +307,19 @@ void dns_ask(struct dns_server *server, const char *name, enum dns_type type,
         fail(reply->error, "the question cannot be written");
         return;
     }
-    for (int tries = 0; tries < TRIES && !packet; tries++) {
-        enum dns_wire_result result =
-            exchange(server, tcp, query, query_len, timeout_ms, &packet, answer,
-                     &answer_len, reply->error);
-        heard = heard || result == DNS_WIRE_DONE;
-        if (packet && ldns_pkt_tc(packet) && !tcp) {
-            tcp = true;
-            tries = -1; /* as often by TCP: it ends, tcp stays */
-            ldns_pkt_free(packet);
-            packet = NULL;
-        }
-    }
+    ldns_pkt *packet =
+        converse(server, query, query_len, timeout_ms, &heard, reply->error);
     free(query);
     if (packet && read_reply(packet, name, type, reply))
         reply->error[0] = '\0';
+    else
+        dns_reply_free(reply); /* nothing of half an answer */
     ldns_pkt_free(packet);
     if (!heard) {
         server->silent = true;
         memcpy(server->error, reply->error, sizeof(server->error));
     }
+    note_time(server, began, timeout_ms);
 }
 
 void dns_reply_free(struct dns_reply *reply)

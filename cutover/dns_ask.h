@@ -12,14 +12,15 @@
 #include "dns_set.h"
 #include "netaddr.h"
 
-#define DNS_ERROR_MAX 160
+#define DNS_ERROR_MAX 240
 
 struct dns_server {
     char name[DNSRECORD_NAME_MAX + 1]; /* "" when only the address is known */
     struct netaddr address;
     uint16_t port;
     bool recursive;            /* a resolver: asked with RD */
-    bool silent;               /* gave no answer twice: not asked again */
+    bool silent;               /* gave no answer twice, or is too slow: not asked again */
+    int64_t spent;             /* ms that its answers took since it was last reset */
     char error[DNS_ERROR_MAX]; /* why */
 };
 #define DNS_SERVER_TEXT (DNSRECORD_NAME_MAX + NETADDR_TEXT_MAX + 16)
@@ -37,8 +38,10 @@ struct dns_reply {
 };
 
 /* Asks twice by UDP, by TCP when the answer was cut. FOUND: reply->answer has a set of
- * this name and type. Always to be freed. A server that gives no answer at all becomes
- * silent; it is then FAILED at once. */
+ * this name and type; FAILED: error names the way out. Always to be freed. A server that
+ * gives no answer at all becomes silent, as one whose answers took DNS_SPENT_MAX time
+ * limits together; it is then FAILED at once. */
+#define DNS_SPENT_MAX 10
 void dns_ask(struct dns_server *server, const char *name, enum dns_type type,
              int timeout_ms, struct dns_reply *reply);
 void dns_reply_free(struct dns_reply *reply);

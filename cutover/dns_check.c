@@ -2,6 +2,10 @@
  * sluice dns check: every authoritative server and every resolver, side by side,
  * and the rules.
  *
+ * --rules: the rules alone, on what the zone will be when the plan is in it, before
+ * the change. What the change itself mends is a note then. --rule NAME:
+ * of the rules only these.
+ *
  * Exit: 0 all is as planned everywhere and no rule is broken; 1 otherwise; 69
  * when the zone cannot be looked at.
  */
@@ -70,22 +74,24 @@ static bool show_answer(const struct dns_task *task, const struct dns_set *plann
     bool resolver = server >= look->server_count;
     enum dns_state state = dns_task_state(task, planned, server, elsewhere);
     char text[DNS_SERVER_TEXT], values[VALUES_MAX], ttl[DURATION_TEXT_MAX] = "-";
-    char shown[64];
+    char shown[64], where[DNS_SERVER_TEXT + 16];
     struct dns_sets scope = { 0 };
     dns_server_text(resolver ? &look->resolvers[server - look->server_count]
                              : &look->servers[server],
                     text);
+    snprintf(where, sizeof(where), "%s%s", resolver ? "resolver " : "", text);
     if (live)
         duration_text(live->ttl, ttl);
+    /* A resolver counts the TTL down; a server that lags has it whole. */
+    bool counts = state == DNS_NOT_YET && live && resolver;
     snprintf(shown, sizeof(shown), "%s%s%s", dns_state_name(state),
-             state == DNS_NOT_YET && live ? ", TTL left " : "",
-             state == DNS_NOT_YET && live ? ttl : "");
+             counts ? ", TTL left " : "", counts ? ttl : "");
     (void)dns_plan_scope(planned, live, &scope);
     const struct dns_set *in = dns_sets_find(&scope, planned->name, planned->type);
-    const char *cells[] = { planned->name,
-                            dns_type_name(planned->type),
+    const char *cells[] = { "", /* as in the row above */
+                            "",
                             shown,
-                            text,
+                            where,
                             ttl,
                             state == DNS_UNKNOWN   ? reply->error
                             : state == DNS_UNASKED ? "it has no authoritative answer yet"
@@ -141,7 +147,67 @@ static size_t show_rules(const struct dns_findings *findings, doc *document)
             print("          %s", finding->fix);
         broken += finding->result != DNS_RULE_NOTE;
     }
-    return broken;
+    if (findings->left_out > 0)
+        print("  FAIL    %zu more faults, not shown", findings->left_out);
+    return broken + findings->left_out;
+}
+
+/* --rule: "spf" is all rules "spf-...". */
+static int keep_named(const struct dns_task *task, struct dns_findings *findings)
+{
+    const struct option_list *rules = &task->options.rule;
+    size_t kept = 0;
+    for (size_t i = 0; i < findings->count && rules->count > 0; i++)
+        for (size_t r = 0; r < rules->count; r++) {
+            size_t len = strlen(rules->items[r]);
+            const char *rule = findings->items[i].rule;
+            if (strncmp(rule, rules->items[r], len) != 0 ||
+                (rule[len] && rule[len] != '-'))
+                continue;
+            findings->items[kept++] = findings->items[i];
+            break;
+        }
+    if (rules->count == 0)
+        return EXIT_DONE;
+    findings->count = kept;
+    if (kept > 0)
+        return EXIT_DONE;
+    message("--rule %s: no such rule has anything to say of %s", rules->items[0],
+            task->domain->name);
+    return EXIT_DATA;
+}
+
+/* Of a check that failed, one line for a person who does not see the table. */
+static void say_first_fault(const struct dns_task *task, size_t off,
+                            const struct dns_findings *findings, size_t broken)
+{
+    char text[DNS_SERVER_TEXT];
+    const struct dns_finding *first = NULL;
+    for (size_t i = 0; i < findings->count && !first; i++)
+        if (findings->items[i].result == DNS_RULE_FAIL ||
+            findings->items[i].result == DNS_RULE_UNKNOWN)
+            first = &findings->items[i];
+    const struct dns_look *look = &task->look;
+    for (size_t i = 0; off > 0 && i < task->planned.count; i++)
+        for (size_t s = 0; s < look->server_count + look->resolver_count; s++) {
+            const struct dns_set *planned = &task->planned.items[i];
+            enum dns_state state = dns_task_state(task, planned, s, somewhere(task, planned));
+            if (state == DNS_AS_PLANNED)
+                continue;
+            message("%s %s is %s at %s%s%s; %zu of %zu records are not as planned "
+                    "everywhere: sluice dns check %s",
+                    planned->name, dns_type_name(planned->type), dns_state_name(state),
+                    dns_server_text(s < look->server_count
+                                        ? &look->servers[s]
+                                        : &look->resolvers[s - look->server_count],
+                                    text),
+                    first ? ", and " : "", first ? first->text : "", off,
+                    task->planned.count, task->domain->name);
+            return;
+        }
+    if (first)
+        message("%s: %s; %s%s", first->rule, first->text, first->fix,
+                broken > 1 ? " More rules are broken: sluice dns check" : "");
 }
 
 int dns_check(struct dns_task *task)
@@ -150,9 +216,11 @@ int dns_check(struct dns_task *task)
                                            "server", ">TTL", "values" };
     struct dns_sets live = { 0 };
     struct dns_findings findings = { 0 };
-    int code = dns_task_look(task, true, &live);
+    int code = dns_task_look(task, !task->options.rules, &live);
     if (code == EXIT_DONE)
         code = dns_rules(task, &live, &findings);
+    if (code == EXIT_DONE)
+        code = keep_named(task, &findings);
     if (code != EXIT_DONE) {
         dns_sets_free(&live);
         dns_findings_free(&findings);
@@ -162,17 +230,23 @@ int dns_check(struct dns_task *task)
     doc *document = dns_task_document(task);
     doc *records = doc_put(document, "records", doc_array());
     size_t off = 0;
-    for (size_t i = 0; i < task->planned.count; i++)
+    for (size_t i = 0; i < task->planned.count && !task->options.rules; i++)
         off += !show_set(task, &task->planned.items[i], sheet, records);
     sheet_print(sheet);
-    print("%s", "");
+    if (!task->options.rules)
+        print("%s", "");
     size_t broken = show_rules(&findings, document);
-    print("%s: %zu of %zu records as planned everywhere, %zu %s broken or not known",
+    if (task->options.rules)
+        print("%s: %zu rules looked at, %zu broken or not known", task->domain->name,
+              findings.count, broken);
+    else
+        print("%s: %zu of %zu records as planned everywhere, %zu %s broken or not known",
           task->domain->name, task->planned.count - off, task->planned.count, broken,
           broken == 1 ? "rule" : "rules");
     doc_flag(document, "as_planned", off == 0);
     doc_number(document, "broken_rules", (int64_t)broken);
     doc_print(document);
+    say_first_fault(task, off, &findings, broken);
     dns_sets_free(&live);
     dns_findings_free(&findings);
     return off + broken > 0 ? EXIT_CHECK : EXIT_DONE;

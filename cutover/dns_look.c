@@ -56,10 +56,17 @@ void dns_look_resolve(struct dns_look *look, const char *name, enum dns_type typ
                       struct dns_reply *reply)
 {
     *reply = (struct dns_reply){ .outcome = DNS_FAILED };
-    snprintf(reply->error, sizeof(reply->error), "no resolver is configured");
+    snprintf(reply->error, sizeof(reply->error),
+             "no resolver is known: name some in dns { resolvers }");
     for (size_t i = 0; i < look->resolver_count && reply->outcome == DNS_FAILED; i++) {
+        char text[DNS_SERVER_TEXT], why[DNS_ERROR_MAX];
         dns_reply_free(reply);
         dns_ask(&look->resolvers[i], name, type, look->conf->dns.timeout, reply);
+        if (reply->outcome != DNS_FAILED)
+            break;
+        memcpy(why, reply->error, sizeof(why)); /* resolvers have no names: short */
+        snprintf(reply->error, sizeof(reply->error), "%.60s: %.170s",
+                 dns_server_text(&look->resolvers[i], text), why);
     }
 }
 
@@ -101,7 +108,8 @@ static void add_name_servers(struct dns_look *look, const struct dns_set *ns,
         struct dns_server *server = &list[(*count)++];
         *server = (struct dns_server){ .silent = true, .port = port };
         snprintf(server->name, sizeof(server->name), "%s", host);
-        snprintf(server->error, sizeof(server->error), "it has no address");
+        snprintf(server->error, sizeof(server->error),
+                 "it has no address: give it one, or take it out of the delegation");
     }
 }
 
@@ -115,7 +123,7 @@ static bool find_apex(struct dns_look *look, const char *name,
     bool found = false;
     dns_look_resolve(look, name, DNS_SOA, &reply);
     if (reply.outcome == DNS_FAILED) {
-        message("%s: the resolvers do not find its zone: %s", name, reply.error);
+        message("%s: its zone is not found: resolver %s", name, reply.error);
     } else {
         const struct dns_sets *in =
             reply.outcome == DNS_FOUND ? &reply.answer : &reply.authority;
@@ -126,7 +134,8 @@ static bool find_apex(struct dns_look *look, const char *name,
                 found = true;
             }
         if (!found)
-            message("%s: the resolvers name no zone for it", name);
+            message("%s: the resolvers name no zone for it: is dns { resolvers } right?",
+                    name);
     }
     dns_reply_free(&reply);
     return found;
@@ -145,10 +154,11 @@ static bool find_parents(struct dns_look *look, struct dns_server *list, size_t 
     dns_look_resolve(look, parent, DNS_NS, &reply);
     const struct dns_set *ns = dns_sets_find(&reply.answer, parent, DNS_NS);
     if (ns)
-        add_name_servers(look, ns, &reply.additional, 53, PARENTS_ASKED, list, count);
+        add_name_servers(look, ns, &reply.additional, look->conf->dns.port,
+                         PARENTS_ASKED, list, count);
     else
-        message("%s.: the resolvers do not find the name servers of the parent zone",
-                parent);
+        message("%s.: the name servers of the parent zone are not found: %s", parent,
+                reply.outcome == DNS_FAILED ? reply.error : "the resolvers know none");
     dns_reply_free(&reply);
     return *count > 0;
 }
@@ -187,18 +197,33 @@ static bool ask_parent(struct dns_look *look, struct dns_server *parent, char *w
     } else if (reply.outcome == DNS_FAILED) {
         snprintf(why, why_size, "%s: %s", text, reply.error);
     } else {
-        snprintf(why, why_size, "%s delegates it to nobody%s", text,
+        snprintf(why, why_size,
+                 "%s delegates it to nobody%s: enter its NS records at the registrar", text,
                  reply.no_name ? " (no such name)" : "");
     }
     dns_reply_free(&reply);
     return ns != NULL;
 }
 
+/* Servers are there, even those without an address. */
+static int no_address(const struct dns_look *look)
+{
+    for (size_t s = 0; s < look->server_count; s++)
+        if (look->servers[s].address.family != AF_UNSPEC)
+            return EXIT_DONE;
+    message("%s: it is delegated to %s%s, which %s no address: correct the delegation at "
+            "the registrar, or the address records",
+            look->zone, look->server_count > 0 ? look->servers[0].name : "nobody",
+            look->server_count > 1 ? " and others" : "",
+            look->server_count > 1 ? "have" : "has");
+    return EXIT_SERVICE;
+}
+
 static int find_servers(struct dns_look *look)
 {
     struct dns_server parents[DNS_SERVERS_MAX];
     size_t count = 0;
-    char why[DNS_SERVER_TEXT + DNS_ERROR_MAX + 32] =
+    char why[DNS_SERVER_TEXT + DNS_ERROR_MAX + 64] =
         "no server of the parent zone is known";
     for (size_t i = 0; i < look->conf->dns.parent_count; i++)
         add_server(parents, &count, "", &look->conf->dns.parents[i].address,
@@ -213,10 +238,7 @@ static int find_servers(struct dns_look *look)
                 look->domain->name, why);
         return EXIT_SERVICE;
     }
-    if (look->server_count > 0)
-        return EXIT_DONE;
-    message("%s: none of its name servers has an address", look->zone);
-    return EXIT_SERVICE;
+    return no_address(look);
 }
 
 int dns_look_open(struct dns_look *look, const struct conf *conf,
@@ -287,7 +309,8 @@ static void ask_one(struct dns_look *look, size_t question, size_t column)
     if (reply->outcome != DNS_FAILED && !server->recursive && !reply->authoritative) {
         reply->outcome = DNS_FAILED;
         snprintf(reply->error, sizeof(reply->error),
-                 "it is not authoritative for the zone (lame delegation)");
+                 "it is not authoritative for the zone (lame delegation): load the zone "
+                 "there, or take it out of the delegation");
     }
 }
 
@@ -302,6 +325,26 @@ static bool serial_of(const struct dns_look *look, size_t server, uint32_t *seri
         return false;
     *serial = (uint32_t)value;
     return true;
+}
+
+/* A server without the zone's SOA record does not have the zone, whatever it says
+ * of the names in it. */
+static void need_soa(struct dns_look *look, size_t server)
+{
+    size_t soa = dns_look_question(look, look->zone, DNS_SOA);
+    struct dns_reply *reply = &look->replies[soa * columns(look) + server];
+    if (reply->outcome != DNS_ABSENT)
+        return;
+    for (size_t q = 0; q < look->questions.count; q++) {
+        reply = &look->replies[q * columns(look) + server];
+        if (reply->outcome == DNS_FAILED)
+            continue;
+        dns_reply_free(reply);
+        *reply = (struct dns_reply){ .outcome = DNS_FAILED };
+        snprintf(reply->error, sizeof(reply->error),
+                 "it has no SOA record of the zone: load the zone there, or take it out "
+                 "of the delegation");
+    }
 }
 
 /* Whether a server answered everything. */
@@ -366,44 +409,58 @@ static bool all_have(const struct dns_look *look, size_t question)
     return found > 0;
 }
 
+/* Why no server is good for comparing: the first one's reason. */
+static void say_trouble(struct dns_look *look)
+{
+    char text[DNS_SERVER_TEXT], others[48] = "";
+    const char *error = "";
+    for (size_t q = 0; q < look->questions.count && !error[0]; q++)
+        if (dns_look_reply(look, q, 0)->outcome == DNS_FAILED)
+            error = dns_look_reply(look, q, 0)->error;
+    if (look->server_count > 1)
+        snprintf(others, sizeof(others), " (and %zu more)", look->server_count - 1);
+    snprintf(look->trouble, sizeof(look->trouble),
+             "%s: no authoritative server answers for it all: %s%s: %s", look->zone,
+             dns_server_text(&look->servers[0], text), others, error);
+}
+
 int dns_look_ask(struct dns_look *look, bool resolvers)
 {
-    char text[DNS_SERVER_TEXT];
+    look->trouble[0] = '\0';
     free_replies(look);
-    for (size_t s = 0; s < look->server_count; s++)
+    for (size_t s = 0; s < look->server_count; s++) {
         look->servers[s].silent = look->servers[s].address.family == AF_UNSPEC;
-    for (size_t r = 0; r < look->resolver_count; r++)
+        look->servers[s].spent = 0;
+    }
+    for (size_t r = 0; r < look->resolver_count; r++) {
         look->resolvers[r].silent = false;
+        look->resolvers[r].spent = 0;
+    }
     if (!dns_questions_add(&look->questions, look->zone, DNS_SOA) ||
         !dns_questions_add(&look->questions, look->zone, DNS_NS) ||
         !(look->replies =
               calloc(look->questions.count * columns(look), sizeof(*look->replies)))) {
-        message("out of memory");
+        snprintf(look->trouble, sizeof(look->trouble), "out of memory");
         return EXIT_SERVICE;
     }
     for (size_t i = 0; i < look->questions.count * columns(look); i++)
         look->replies[i].outcome = DNS_FAILED;
-    for (size_t s = 0; s < look->server_count; s++)
+    for (size_t s = 0; s < look->server_count; s++) {
         for (size_t q = 0; q < look->questions.count; q++)
             ask_one(look, q, s);
+        need_soa(look, s);
+    }
     for (size_t r = 0; resolvers && r < look->resolver_count; r++)
         for (size_t q = 0; q < look->questions.count; q++)
             if (all_have(look, q))
                 ask_one(look, q, look->server_count + r);
     if (command_stopped()) {
-        message("interrupted");
+        snprintf(look->trouble, sizeof(look->trouble), "interrupted: nothing was changed");
         return EXIT_AGAIN;
     }
     if (choose_best(look))
         return EXIT_DONE;
-    for (size_t q = 0; q < look->questions.count; q++) {
-        const struct dns_reply *reply = dns_look_reply(look, q, 0);
-        if (reply->outcome != DNS_FAILED)
-            continue;
-        message("%s: no authoritative server answers for it all: %s: %s", look->zone,
-                dns_server_text(&look->servers[0], text), reply->error);
-        break;
-    }
+    say_trouble(look);
     return EXIT_SERVICE;
 }
 

@@ -25,14 +25,16 @@ struct dns_look {
     struct dns_questions questions;
     struct dns_reply *replies; /* [question][server, then resolver] */
     size_t best;               /* the primary, or the one with the highest serial */
+    char trouble[DNS_SERVER_TEXT + DNS_ERROR_MAX + 320]; /* of the last dns_look_ask() */
 };
 
 /* Finds the zone and its servers. EXIT_DONE, or another exit code after a message. */
 int dns_look_open(struct dns_look *look, const struct conf *conf,
                   const struct conf_domain *domain);
 /* Asks all servers all questions, and (resolvers) the resolvers what every server
- * knows. May be called again: servers that were silent are tried again then. EXIT_DONE,
- * or EXIT_SERVICE after a message when no server answered. */
+ * knows. May be called again: servers that were silent are tried again then. EXIT_DONE;
+ * else look->trouble is one line: EXIT_SERVICE when no server answered everything,
+ * EXIT_AGAIN when a signal came. */
 int dns_look_ask(struct dns_look *look, bool resolvers);
 void dns_look_close(struct dns_look *look);
 
@@ -50,7 +52,8 @@ int dns_look_live(const struct dns_look *look, struct dns_sets *out);
 /* How long the absence of a name is kept by caches; 0: not known. */
 uint32_t dns_look_negative(const struct dns_look *look);
 
-/* One question to the resolvers, the first that answers. To be freed. */
+/* One question to the resolvers, the first that answers; an error names it. To be
+ * freed. */
 void dns_look_resolve(struct dns_look *look, const char *name, enum dns_type type,
                       struct dns_reply *reply);
 

@@ -122,7 +122,7 @@ static bool has_kind(const struct dns_set *set, enum dns_txt_kind kind)
 /* Whether a planned set stands for this live value of its name and type. */
 static bool stands_for(const struct dns_set *planned, const char *value)
 {
-    if (planned->type != DNS_TXT)
+    if (planned->type != DNS_TXT || planned->whole)
         return true;
     enum dns_txt_kind kind = dns_txt_kind(planned->name, value);
     return kind == TXT_OTHER ? dns_set_has(planned, value) : has_kind(planned, kind);
@@ -255,21 +255,29 @@ bool dns_plan_changes(const struct dns_sets *planned, const struct dns_sets *liv
     return ok && collect(live, out);
 }
 
-bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,
-                   const struct dns_sets *live, struct dns_changes *out)
+bool dns_plan_of_snapshot(const struct dns_questions *asked,
+                          const struct dns_sets *snapshot, struct dns_sets *out)
 {
-    *out = (struct dns_changes){ 0 };
     for (size_t i = 0; i < asked->count; i++) {
         const struct dns_question *question = &asked->items[i];
         const struct dns_set *set =
             dns_sets_find(snapshot, question->name, question->type);
         if (question->type == DNS_NS || question->type == DNS_SOA)
             continue;
-        if (!(set ? dns_sets_add_set(&out->after, set)
-                  : dns_sets_add(&out->after, question->name, question->type, 0, NULL)))
+        if (!(set ? dns_sets_add_set(out, set)
+                  : dns_sets_add(out, question->name, question->type, 0, NULL)))
             return false;
     }
-    return collect(live, out);
+    for (size_t i = 0; i < out->count; i++)
+        out->items[i].whole = true;
+    return true;
+}
+
+bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,
+                   const struct dns_sets *live, struct dns_changes *out)
+{
+    *out = (struct dns_changes){ 0 };
+    return dns_plan_of_snapshot(asked, snapshot, &out->after) && collect(live, out);
 }
 
 void dns_changes_free(struct dns_changes *changes)

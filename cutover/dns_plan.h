@@ -72,6 +72,10 @@ enum dns_aim {
 /* The changes that make live into the plan. false: no memory. */
 bool dns_plan_changes(const struct dns_sets *planned, const struct dns_sets *live,
                       enum dns_aim aim, struct dns_changes *out);
+/* A snapshot as a plan, each set whole: also those that were not there then. false: no
+ * memory. */
+bool dns_plan_of_snapshot(const struct dns_questions *asked,
+                          const struct dns_sets *snapshot, struct dns_sets *out);
 /* Those that make live into the snapshot: of every name and type that was asked
  * then, but NS and SOA. */
 bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,

@@ -20,10 +20,11 @@ struct dns_finding {
     char text[512]; /* what is so, and why it matters */
     char fix[512];  /* "" for PASS */
 };
-#define DNS_FINDINGS_MAX 512 /* more are counted in the last one */
+#define DNS_FINDINGS_MAX 512
 struct dns_findings {
     struct dns_finding *items;
     size_t count;
+    size_t left_out; /* FAIL and UNKNOWN ones past the limit */
 };
 
 /* Applies all rules. EXIT_DONE, or another exit code after a message. */

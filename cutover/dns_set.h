@@ -20,6 +20,8 @@ struct dns_set {
     uint32_t ttl;  /* the lowest of its records */
     char **values; /* NULL-terminated once there is one, else NULL */
     size_t count;  /* 0: there are no such records */
+    bool whole;    /* as a plan: stands for all records of its name and type, whatever
+                      their kind (dns_plan.h) */
 };
 
 struct dns_sets {

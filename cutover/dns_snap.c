@@ -439,3 +439,42 @@ int64_t dns_snap_quiet(const struct dns_snap *snaps, size_t count,
         quiet = agreed + 2 * (int64_t)*ttl;
     return quiet;
 }
+
+int64_t dns_snap_lowered(const struct dns_snap *snaps, size_t count,
+                         const struct dns_sets *planned, int64_t since, uint32_t *ttl)
+{
+    int64_t out = 0;
+    *ttl = 0;
+    for (size_t i = 0; i < count; i++) {
+        int64_t gone = i + 1 < count && snaps[i + 1].taken < since ? snaps[i + 1].taken
+                                                                   : since;
+        for (size_t p = 0; p < planned->count; p++) {
+            const struct dns_set *plan = &planned->items[p];
+            const struct dns_set *live =
+                dns_sets_find(&snaps[i].sets, plan->name, plan->type);
+            if (!live || live->ttl <= plan->ttl)
+                continue;
+            *ttl = live->ttl > *ttl ? live->ttl : *ttl;
+            out = gone + live->ttl > out ? gone + live->ttl : out;
+        }
+    }
+    return out;
+}
+
+int64_t dns_snap_cached(const struct dns_snap *snaps, size_t count,
+                        const struct dns_set *set, uint32_t *ttl)
+{
+    int64_t end = 0;
+    *ttl = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct dns_set *was = dns_sets_find(&snaps[i].sets, set->name, set->type);
+        if (!was || was->count == 0 || was->ttl <= set->ttl)
+            continue;
+        int64_t gone = i + 1 < count ? snaps[i + 1].taken + was->ttl : INT64_MAX;
+        if (gone > end) {
+            end = gone;
+            *ttl = was->ttl;
+        }
+    }
+    return end;
+}

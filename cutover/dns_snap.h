@@ -46,6 +46,19 @@ const struct dns_snap *dns_snap_last_old(const struct dns_snap *snaps, size_t co
 int64_t dns_snap_quiet(const struct dns_snap *snaps, size_t count,
                        const struct dns_sets *planned, int64_t agreed, uint32_t *ttl);
 
+/* When the TTLs from before dns_plan_changes(DNS_AIM_TTL) have run out: a snapshot's
+ * longer ones were given out until the next snapshot, those of the last until `since`
+ * (when all servers first had the short ones). *ttl: the longest of them; 0: none. Pure. */
+int64_t dns_snap_lowered(const struct dns_snap *snaps, size_t count,
+                         const struct dns_sets *planned, int64_t since, uint32_t *ttl);
+
+/* Until when caches may hold this name and type with a TTL longer than set has now, by
+ * the snapshots: each may have been handed out until the next one was taken. *ttl: that
+ * TTL; 0: no snapshot has a longer one. INT64_MAX: the last snapshot still has it, so it
+ * is not known since when it is lower. Pure. */
+int64_t dns_snap_cached(const struct dns_snap *snaps, size_t count,
+                        const struct dns_set *set, uint32_t *ttl);
+
 /* A file state-dir/dns/DOMAIN/NAME with that text, whole or not at all. */
 bool dns_snap_note(const struct conf *conf, const char *domain, const char *name,
                    const char *text, char *path, size_t path_size, char *error,

@@ -23,7 +23,8 @@
 
 struct wire {
     int fd;
-    int64_t end; /* clock_ms() */
+    int64_t end;     /* clock_ms() */
+    unsigned others; /* packets that were no answer to the question */
     char *error;
     size_t error_size;
 };
@@ -46,7 +47,9 @@ static bool wait_for(const struct wire *wire, short events)
         if (ready > 0)
             return true;
         if (ready == 0)
-            return fail(wire, "no answer in time");
+            return fail(wire, wire->others > 0
+                                  ? "no answer in time, only packets with a wrong id"
+                                  : "no answer in time");
         if (errno != EINTR)
             return fail(wire, strerror(errno));
     }
@@ -95,7 +98,7 @@ static bool is_answer(const uint8_t *query, const uint8_t *answer, size_t len)
     return len >= HEADER_LEN && memcmp(query, answer, 2) == 0 && (answer[2] & 0x80);
 }
 
-static bool by_udp(const struct wire *wire, const uint8_t *query, size_t query_len,
+static bool by_udp(struct wire *wire, const uint8_t *query, size_t query_len,
                    uint8_t *answer, size_t *answer_len)
 {
     if (send(wire->fd, query, query_len, MSG_NOSIGNAL) != (ssize_t)query_len)
@@ -111,6 +114,7 @@ static bool by_udp(const struct wire *wire, const uint8_t *query, size_t query_l
         *answer_len = (size_t)n;
         if (is_answer(query, answer, (size_t)n))
             return true;
+        wire->others++;
     }
 }
 
@@ -149,7 +153,7 @@ static bool receive_all(const struct wire *wire, uint8_t *bytes, size_t len)
 }
 
 /* RFC 1035 4.2.2: two bytes of length go before each message. */
-static bool by_tcp(const struct wire *wire, const uint8_t *query, size_t query_len,
+static bool by_tcp(struct wire *wire, const uint8_t *query, size_t query_len,
                    uint8_t *answer, size_t *answer_len)
 {
     uint8_t head[2] = { (uint8_t)(query_len >> 8), (uint8_t)query_len };
@@ -160,7 +164,7 @@ static bool by_tcp(const struct wire *wire, const uint8_t *query, size_t query_l
     if (!receive_all(wire, answer, *answer_len))
         return false;
     return is_answer(query, answer, *answer_len) ||
-           fail(wire, "it answered another question");
+           fail(wire, "an answer with a wrong id");
 }
 
 enum dns_wire_result dns_wire_ask(const struct netaddr *address, uint16_t port, bool tcp,
@@ -168,7 +172,10 @@ enum dns_wire_result dns_wire_ask(const struct netaddr *address, uint16_t port, 
                                   uint8_t *answer, size_t *answer_len, char *error,
                                   size_t error_size)
 {
-    struct wire wire = { -1, clock_ms() + timeout_ms, error, error_size };
+    struct wire wire = { .fd = -1,
+                         .end = clock_ms() + timeout_ms,
+                         .error = error,
+                         .error_size = error_size };
     enum dns_wire_result result = DNS_WIRE_UNSENT;
     if (query_len < HEADER_LEN || query_len > DNS_WIRE_MAX)
         fail(&wire, "the message is too long for DNS");

@@ -89,6 +89,20 @@ static const struct command commands[] = {
       WITHOUT_HELP
       "Interrupted, or killed: run the same command again.\n",
       true, command_cutover },
+    { "audit", "[OPTIONS] LOG...",
+      "the ledger: every message that was accepted, and its one fate",
+      "  LOG                   mail logs of all MTA hosts, old and new, with their rotated\n"
+      "                        and compressed ones; -: standard input\n"
+      "  --since T, --until T  messages accepted then: 2026-11-22, \"2026-11-22 09:00\", or\n"
+      "                        3d, so long ago\n"
+      "  --mailbox ADDRESS     this one alone; may be repeated\n"
+      "  --domain DOMAIN       this one alone\n"
+      "  --format FORMAT       text, json, csv (every message) or html\n"
+      "  --all                 every message in text, json and html too\n"
+      "  --journal FILE        homes and lock times (default: this host's own)\n"
+      "  --side HOST=old|new   of a host in the log that is not registered by its name\n"
+      "Exit 0: all have one known fate. 1: the first line says what has none.\n",
+      false, command_audit },
     { "auth", "report DOMAIN [--csv] | reset DOMAIN",
       "who sends as a domain, and would fail SPF under -all",
       "  report DOMAIN         each sending host: messages, SPF, DKIM, DMARC\n"
@@ -128,6 +142,13 @@ static const struct command commands[] = {
       "  --timeout DURATION    apply: for the servers to agree (1m); wait: in all\n"
       "The planned records are the record sections of sluice.conf.\n",
       true, command_dns },
+    { "ping", "[NAME...]", "a probe through SMTP, found again over IMAP, timed",
+      "  NAME                  a ping section of sluice.conf (default: all of them)\n"
+      "  --every DURATION      go on, a line for each probe, until Ctrl-C\n"
+      "  --timeout DURATION    end after so long, whatever the sections say\n"
+      "Exit, as plugins do: 0 all arrived, 1 slow, twice or in another folder, 2 not\n"
+      "arrived or a server refuses, 3 could not look.\n",
+      false, command_ping },
     { "doctor", "", "check everything that must be wired", "", false, command_doctor },
     { "recover", "[--from FILE] [--force]", "rebuild Redis from this host's journal",
       "  --from FILE           another journal than this host's own\n"

@@ -96,7 +96,7 @@ static bool is_control(const unsigned char *p, size_t len)
 
 /* Control characters, and bytes that are not UTF-8 (a terminal might take them
  * for C1), become '?'. */
-static void make_harmless(char *text)
+void out_harmless(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p;) {
         size_t len = character_length(p);
@@ -117,7 +117,7 @@ __attribute__((format(printf, 3, 0))) static void compose(char *text, size_t siz
         text[0] = '\0';
     else if ((size_t)n >= size)
         memcpy(text + size - 4, "...", 4);
-    make_harmless(text);
+    out_harmless(text);
 }
 
 /* ---- messages and results ---------------------------------------------- */
@@ -384,7 +384,7 @@ void sheet_row(struct sheet *sheet, const char *const *cells)
             row[i] = NULL;
             continue;
         }
-        make_harmless(row[i]);
+        out_harmless(row[i]);
         size_t width = text_width(row[i]);
         if (width > sheet->width[i])
             sheet->width[i] = width;
@@ -444,7 +444,7 @@ void print_csv(const char *const *cells, size_t count)
         int n = snprintf(text, sizeof(text), "%s", cells[i]);
         if (n < 0 || (size_t)n >= sizeof(text))
             text[0] = '\0';
-        make_harmless(text);
+        out_harmless(text);
         fputs(i > 0 ? "," : "", stdout);
         fputs(csv_cell(text, cell, sizeof(cell)) ? cell : "", stdout);
     }

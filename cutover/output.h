@@ -35,6 +35,10 @@ void notice(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* A line of the result on standard output ("\n" is added); silent with --json. */
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Control characters (C0, C1, those that turn the direction of writing) and bytes
+ * that are not UTF-8 become '?'. All of the above do it. */
+void out_harmless(char *text);
+
 /* Called by main.c at the end: clears the progress line, makes sure that --json
  * has its one document, and that what was printed was written. Returns the exit
  * code to end with. */

@@ -19,16 +19,20 @@
  *         }
  *     }
  *
- * A step comes after the one before it, or after those that `after` names.
+ * A step comes after the one before it, or after those that `after` names. With
+ *     variant "continuity" { about = "..." }
+ * the playbook has variants; a step with variants = {"continuity"} is in those alone.
  */
 #ifndef SLUICE_PLAYBOOK_H
 #define SLUICE_PLAYBOOK_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define PLAYBOOK_STEPS_MAX    200
 #define PLAYBOOK_SETTINGS_MAX 64
+#define PLAYBOOK_VARIANTS_MAX 8
 #define PLAYBOOK_ID_MAX       40
 #define PLAYBOOK_TEXT_MAX     2000
 #define PLAYBOOK_ARGS_MAX     24
@@ -47,6 +51,7 @@ struct playbook_step {
     char **rows; /* of the source document */
     char **after;
     bool after_given;
+    char **variants; /* none: it is in every one */
     size_t *needs; /* indexes of the steps it comes after */
     size_t need_count;
     size_t phase;
@@ -64,8 +69,16 @@ struct playbook_setting {
     int line;
 };
 
+struct playbook_variant {
+    char *name, *about;
+    int line;
+};
+
 struct playbook {
     char *name, *path, *title, *about;
+    char *source; /* the file, source_len bytes */
+    size_t source_len;
+    uint64_t digest; /* of it: tells an edited file, not a forged one */
     int window_s;
     char **phases;
     size_t phase_count;
@@ -73,6 +86,9 @@ struct playbook {
     size_t step_count;
     struct playbook_setting *settings;
     size_t setting_count;
+    struct playbook_variant *variants;
+    size_t variant_count;
+    const char *variant; /* the one that playbook_select() left; NULL: none or all */
 };
 
 /* What the checks and the engine need to know of an action. */
@@ -96,6 +112,16 @@ typedef const struct action_info *action_find_fn(const char *name);
 struct playbook *playbook_load(const char *path, action_find_fn *find, char *error,
                                size_t error_size);
 void playbook_free(struct playbook *playbook);
+void playbook_free_step(struct playbook_step *step);
+void playbook_free_setting(struct playbook_setting *setting);
+
+/* NULL: no such variant. */
+const struct playbook_variant *playbook_variant(const struct playbook *playbook,
+                                                const char *name);
+/* Leaves the steps of one variant (NULL: the first, or all where there are none) and
+ * the settings that they use. false: error has the line. */
+bool playbook_select(struct playbook *playbook, const char *variant, action_find_fn *find,
+                     char *error, size_t error_size);
 
 /* Checks and resolves dependencies; pure. false: error is "line N: ...", or
  * without a line. *line is 0 for those. */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "playbook_report.h"
+
 static int run_lock(struct action_context *context, int argc, char **argv)
 {
     return command_lock(context->command, argc, argv);
@@ -43,6 +45,12 @@ static int run_doctor(struct action_context *context, int argc, char **argv)
     return command_doctor(context->command, argc, argv);
 }
 
+static int run_ping(struct action_context *context, int argc, char **argv)
+{
+    int code = command_ping(context->command, argc, argv);
+    return code == EXIT_DONE || code == EXIT_USE ? code : EXIT_CHECK;
+}
+
 static int run_status(struct action_context *context, int argc, char **argv)
 {
     return command_status(context->command, argc, argv);
@@ -53,114 +61,75 @@ static int run_import(struct action_context *context, int argc, char **argv)
     return command_import(context->command, argc, argv);
 }
 
-/* sluice dns VERB DOMAIN [options of the playbook] [ours] */
-static int run_dns(struct action_context *context, const char *verb, const char *more,
-                   int argc, char **argv)
-{
-    static char name[] = "dns", yes[] = "--yes";
-    char verb_copy[16], more_copy[32];
-    char *words[PLAYBOOK_ARGS_MAX + 8];
-    int n = 0;
-    (void)snprintf(verb_copy, sizeof(verb_copy), "%s", verb);
-    (void)snprintf(more_copy, sizeof(more_copy), "%s", more ? more : "");
-    words[n++] = name;
-    words[n++] = verb_copy;
-    for (int i = 1; i < argc; i++)
-        words[n++] = argv[i];
-    if (more)
-        words[n++] = more_copy;
-    if (strcmp(verb, "apply") == 0)
-        words[n++] = yes;
-    words[n] = NULL;
-    return command_dns(context->command, n, words);
-}
-
-static int run_dns_snapshot(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "snapshot", NULL, argc, argv);
-}
-
-static int run_dns_diff(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "diff", NULL, argc, argv);
-}
-
-static int run_dns_check(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "check", NULL, argc, argv);
-}
-
-static int run_dns_apply(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "apply", NULL, argc, argv);
-}
-
-static int run_dns_lower(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "apply", "--lower-ttl", argc, argv);
-}
-
-static int run_dns_back(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "apply", "--back", argc, argv);
-}
-
-/* A look now and then, so that the run shows how long it still takes. */
-static int run_dns_wait(struct action_context *context, int argc, char **argv)
-{
-    return run_dns(context, "wait", "--timeout=10s", argc, argv);
-}
-
 /* clang-format off */
 static const struct action actions[] = {
     /* the engine's own */
-    { { "acknowledge", ACTION_PERSON, 0, 0, "" }, "a person does it and says so", NULL },
-    { { "timer", ACTION_TIME, 1, 2, "DURATION [STEP]" }, "waits, from now or from a step's end", NULL },
-    { { "nothing", ACTION_CHECK, 0, 0, "" }, "an undo where there is nothing to undo", NULL },
-    /* commands */
-    { { "lock", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice lock", run_lock },
-    { { "flip", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice flip", run_flip },
+    { { "acknowledge", ACTION_PERSON, 0, 0, "" }, "a person does it and says so: sluice playbook ack", NULL },
+    { { "timer", ACTION_TIME, 1, 2, "DURATION [STEP]" }, "waits so long, from now or from that step's end", NULL },
+    { { "nothing", ACTION_CHECK, 0, 0, "" }, "the undo of a step that leaves nothing behind", NULL },
+    /* commands of sluice */
+    { { "lock", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice lock: delivery waits", run_lock },
+    { { "flip", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice flip: mail goes to the new side", run_flip },
     { { "unlock", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice unlock", run_unlock },
-    { { "rollback", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice rollback", run_rollback },
+    { { "rollback", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice rollback: back to the old side", run_rollback },
+    { { "back", ACTION_CHANGE, 1, 9, "WHO..." }, "to the old side: unlocks what is only locked, rolls back what is new", action_back },
     { { "cutover", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice cutover: lock, sync, flip, release", run_cutover },
     { { "import", ACTION_CHANGE, 1, 1, "FILE.csv" }, "sluice import", run_import },
     { { "probe", ACTION_CHECK, 1, 9, "WHO..." }, "the new server takes mail for each of them", run_probe },
     { { "doctor", ACTION_CHECK, 0, 0, "" }, "sluice doctor", run_doctor },
+    { { "ping", ACTION_CHECK, 0, 9, "[NAME...]" }, "sluice ping: a message on each path (or those) arrives, and where it went", run_ping },
     { { "status", ACTION_WRITE, 0, 9, "[WHO...]" }, "sluice status, into the step's log", run_status },
-    { { "command", ACTION_CHANGE, 1, 20, "PROGRAM [ARGUMENT...]" }, "a program of yours", action_command },
-    { { "check-command", ACTION_CHECK, 1, 20, "PROGRAM [ARGUMENT...]" }, "a program of yours that looks", action_command },
     /* sluice dns */
-    { { "dns-snapshot", ACTION_WRITE, 1, 3, "DOMAIN" }, "keeps the live records and their TTLs", run_dns_snapshot },
-    { { "dns-diff", ACTION_WRITE, 1, 3, "DOMAIN" }, "what would change, into the step's log", run_dns_diff },
-    { { "dns-check", ACTION_CHECK, 1, 5, "DOMAIN [--senders FILE]" }, "every server has the planned records, and the rules hold", run_dns_check },
-    { { "dns-apply", ACTION_CHANGE, 1, 5, "DOMAIN" }, "sends the changes", run_dns_apply },
-    { { "dns-lower", ACTION_CHANGE, 1, 5, "DOMAIN" }, "brings the TTLs down before the move", run_dns_lower },
-    { { "dns-back", ACTION_CHANGE, 1, 5, "DOMAIN" }, "the records of the snapshot again", run_dns_back },
-    { { "dns-wait", ACTION_TIME, 1, 3, "DOMAIN" }, "2 x the old TTL has passed everywhere", run_dns_wait },
+    { { "dns-snapshot", ACTION_WRITE, 1, 3, "DOMAIN" }, "keeps the live records and their TTLs", action_dns_snapshot },
+    { { "dns-diff", ACTION_WRITE, 1, 3, "DOMAIN" }, "what would change, into the step's log", action_dns_diff },
+    { { "dns-check", ACTION_CHECK, 1, 9, "DOMAIN [--only NAME | --except NAME]" }, "every server has the planned records, and the rules hold", action_dns_check },
+    { { "dns-rules", ACTION_CHECK, 1, 9, "DOMAIN [--only NAME | --except NAME]" }, "before the change: the rules hold for what is planned", action_dns_rules },
+    { { "dns-servers", ACTION_CHECK, 1, 1, "DOMAIN" }, "name servers: parent and child agree, one serial, none has changed", action_dns_servers },
+    { { "dns-apply", ACTION_CHANGE, 1, 9, "DOMAIN [--only NAME | --except NAME] [--timeout T]" }, "sends the changes, and waits up to T for every name server", action_dns_apply },
+    { { "dns-lower", ACTION_CHANGE, 1, 9, "DOMAIN" }, "brings the TTLs down before the move", action_dns_lower },
+    { { "dns-lowered", ACTION_TIME, 1, 9, "DOMAIN" }, "the old TTLs have run out", action_dns_lowered },
+    { { "dns-back", ACTION_CHANGE, 1, 1, "DOMAIN" }, "undoes the dns-apply or dns-lower of its step", action_dns_back },
+    { { "dns-wait", ACTION_TIME, 1, 9, "DOMAIN [--only NAME | --except NAME]" }, "2 x the old TTL has passed everywhere", action_dns_wait },
+    /* programs of the admin */
+    { { "command", ACTION_CHANGE, 1, 20, "PROGRAM [ARGUMENT...]" }, "a program of yours; its last line is the note", action_command },
+    { { "check-command", ACTION_CHECK, 1, 20, "PROGRAM [ARGUMENT...]" }, "a program of yours that only looks", action_command },
+    { { "each", ACTION_CHANGE, 2, 20, "WHO PROGRAM [ARGUMENT...]" }, "a program of yours for each mailbox, with a journal: goes on where it stopped", action_each },
+    { { "sync", ACTION_CHANGE, 1, 9, "WHO..." }, "the sync command for each mailbox, without a lock, with a journal", action_sync },
+    { { "synced", ACTION_CHECK, 2, 9, "STEP WHO..." }, "by the journal of that sync step: each mailbox's sync ended well", action_synced },
+    /* people */
+    { { "csv", ACTION_CHECK, 1, 1, "FILE.csv" }, "email,password: UTF-8, addresses of the domain once each, no special characters", action_csv },
+    { { "inventory", ACTION_CHECK, 1, 5, "FILE.csv [maps] [log=FILE] [new[=HOST:PORT]]" }, "inventory.csv: file, sluice, Postfix's maps, log and new side know the same addresses", action_inventory },
+    { { "class", ACTION_WRITE, 3, 3, "FILE.csv USERCLASS ADMINCLASS" }, "class.csv: userid,cos by the column admin", action_class },
+    { { "class-check", ACTION_CHECK, 2, 12, "FILE.csv CLASS..." }, "everybody listed now has one of these classes in it", action_class_check },
+    { { "notice", ACTION_WRITE, 2, 20, "FILE.csv TEMPLATE.txt | FILE.csv SUBJECT [LINE...]" }, "<step>.mbox: the notice for each of them, not sent", action_notice },
+    { { "notice-send", ACTION_CHANGE, 4, 22, "FILE.csv SMTP-HOST:PORT FROM TEMPLATE.txt | ... SUBJECT [LINE...]" }, "sends it, to nobody twice", action_notice_send },
+    /* who sends */
+    { { "baseline", ACTION_WRITE, 0, 0, "" }, "auth-base.csv: signed and applications judge what comes after", action_baseline },
+    { { "senders", ACTION_WRITE, 0, 3, "[log=FILE] [known=FILE] [strangers=FILE]" }, "senders.csv (for dns-check --senders), strangers.csv, submitters.csv", action_senders },
+    { { "senders-pass", ACTION_CHECK, 0, 1, "[strangers=FILE]" }, "no sender but a stranger would fail under -all", action_senders_pass },
+    { { "signed", ACTION_CHECK, 0, 3, "[any] [percent=N] [strangers=FILE]" }, "signed.csv: every source signs and passes SPF; any: one good signature was seen", action_signed },
+    { { "signature", ACTION_CHECK, 3, 7, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv [authserv=ID] [within=TIME] [TLS]" }, "a message sent through it is signed, and the receiver verifies that", action_signature },
+    { { "applications", ACTION_CHECK, 1, 2, "FILE.csv [log=FILE]" }, "applications.csv: each of name,address has sent since the baseline, and passes", action_applications },
+    /* servers */
+    { { "port", ACTION_CHECK, 2, 2, "HOST:PORT open|refused|smtp|imap" }, "a port is open, is not, or greets", action_port },
+    { { "tls", ACTION_CHECK, 1, 4, "HOST:PORT [smtp|imap] [ca=FILE] [at=ADDRESS]" }, "a certificate that is good for the name, 14 days more", action_tls },
+    { { "access", ACTION_CHECK, 1, 20, "NAME:PORT... [ca=FILE]" }, "each name resolves, by CNAMEs too, and has a good certificate", action_access },
+    { { "imap-login", ACTION_CHECK, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "every account of address,password logs in", action_imap_login },
+    { { "imap-sizes", ACTION_WRITE, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "<step>.csv: folders, messages, bytes of each", action_imap_sizes },
+    { { "counts", ACTION_CHECK, 3, 5, "OLD-HOST:PORT NEW-HOST:PORT FILE.csv [TLS]" }, "<step>.csv: no mailbox has fewer messages on the new side", action_counts },
+    { { "flow", ACTION_CHECK, 3, 7, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv [within=TIME] [not-through=NAME] [TLS]" }, "a message arrives in the first mailbox of the file", action_flow },
+    { { "catchall", ACTION_CHECK, 1, 5, "HOST:PORT [IMAP-HOST:PORT FILE.csv [TLS]]" }, "an address that nobody has is refused, or its mail returned to that mailbox", action_catchall },
     /* what sluice knows */
     { { "home", ACTION_CHECK, 2, 9, "old|locked|new WHO..." }, "every one of them has that home", action_home },
-    { { "unheld", ACTION_CHECK, 0, 0, "" }, "nothing is on hold on any host", action_unheld },
+    { { "unheld", ACTION_CHECK, 0, 1, "[DURATION]" }, "nothing is on hold on any host, within 1m or so long", action_unheld },
     { { "quiet", ACTION_TIME, 1, 1, "DURATION" }, "nothing was forwarded for so long", action_quiet },
-    { { "senders", ACTION_WRITE, 0, 0, "" }, "senders.csv: who sends as the domain", action_senders },
-    { { "senders-pass", ACTION_CHECK, 0, 0, "" }, "no known sender would fail under -all", action_senders_pass },
-    { { "inventory", ACTION_CHECK, 1, 1, "FILE.csv" }, "the file's addresses are those that are listed", action_inventory },
-    { { "sync", ACTION_CHANGE, 1, 9, "WHO..." }, "the sync command for each mailbox, without a lock", action_sync },
-    /* servers */
-    { { "port", ACTION_CHECK, 2, 2, "HOST:PORT open|refused" }, "a port is open, or is not", action_port },
-    { { "tls", ACTION_CHECK, 1, 2, "HOST:PORT [smtp|imap]" }, "TLS with a valid certificate", action_tls },
-    { { "imap-login", ACTION_CHECK, 2, 3, "HOST:PORT FILE.csv [tls]" }, "every account of address,password can log in", action_imap_login },
-    { { "imap-sizes", ACTION_WRITE, 2, 3, "HOST:PORT FILE.csv [tls]" }, "sizes.csv: folders, messages, bytes", action_imap_sizes },
-    { { "catchall", ACTION_CHECK, 1, 1, "HOST:PORT" }, "a random address is refused", action_catchall },
-    { { "flow", ACTION_CHECK, 3, 3, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv" }, "a message arrives in the first mailbox of the file", action_flow },
     /* papers */
-    { { "postconf", ACTION_WRITE, 0, 0, "" }, "postconf.txt: postconf -n", action_postconf },
-    { { "csv", ACTION_CHECK, 1, 1, "FILE.csv" }, "email,password: UTF-8, valid addresses", action_csv },
-    { { "class", ACTION_WRITE, 3, 3, "FILE.csv USERCLASS ADMINCLASS" }, "class.csv, by the column admin", action_class },
-    { { "histogram", ACTION_WRITE, 1, 1, "MAILLOG" }, "histogram.csv: messages by hour", action_histogram },
+    { { "histogram", ACTION_WRITE, 1, 2, "MAILLOG [HOURS]" }, "histogram.csv: messages by hour and weekday, and the quietest HOURS (6)", action_histogram },
     { { "contacts", ACTION_WRITE, 1, 1, "MAILLOG" }, "contacts.csv: the most frequent correspondents", action_contacts },
+    { { "postconf", ACTION_WRITE, 0, 0, "" }, "postconf.txt: postconf -n, -M and -P", action_postconf },
+    { { "plan", ACTION_WRITE, 0, 0, "" }, "plan.html: this playbook as a document to hand round", action_plan },
+    { { "report", ACTION_WRITE, 0, 0, "" }, "report.html: every step, time, person, figure so far", action_report },
     { { "document", ACTION_WRITE, 1, 20, "LINE..." }, "<step>.txt, to hand over", action_document },
-    { { "notice", ACTION_WRITE, 2, 20, "RECIPIENTS.csv SUBJECT [LINE...]" }, "<step>.mbox: the notice for each of them, not sent", action_notice },
-    { { "notice-send", ACTION_CHANGE, 4, 22, "RECIPIENTS.csv SMTP-HOST:PORT FROM SUBJECT [LINE...]" }, "sends it", action_notice },
 };
 /* clang-format on */
 #define ACTIONS (sizeof(actions) / sizeof(actions[0]))

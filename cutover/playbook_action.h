@@ -18,6 +18,10 @@ struct action_context {
     const char *who;       /* the domain, or the pilot group of a rehearsal */
     const char *directory; /* for what it writes */
     const char *step;
+    int64_t run; /* when this run was started (unix s): its journals are its own */
+    /* Value of a setting, or of domain, who, step, directory; NULL: no such name. */
+    playbook_value_fn *value;
+    void *values;
 };
 
 typedef int action_fn(struct action_context *context, int argc, char **argv);
@@ -35,33 +39,30 @@ const struct action *action_of(const struct action_info *info);
 const struct action *action_at(size_t i);
 const char *action_kind_name(enum action_kind kind);
 
-/* ---- by file --------------------------------------------------------------- */
+/* ---- by file ------------------------------------------------------------- */
 
 /* playbook_net.c: servers and names */
-int action_port(struct action_context *context, int argc, char **argv);
-int action_imap_login(struct action_context *context, int argc, char **argv);
-int action_imap_sizes(struct action_context *context, int argc, char **argv);
-int action_catchall(struct action_context *context, int argc, char **argv);
-int action_flow(struct action_context *context, int argc, char **argv);
-int action_notice(struct action_context *context, int argc, char **argv);
-int action_tls(struct action_context *context, int argc, char **argv);
-
+action_fn action_access, action_catchall, action_port, action_tls;
+/* playbook_mail.c: logins, mailboxes, a message on its way */
+action_fn action_flow, action_imap_login, action_signature;
+/* playbook_count.c: sizes and counts of mailboxes */
+action_fn action_counts, action_imap_sizes;
+/* playbook_dns.c: sluice dns */
+action_fn action_dns_snapshot, action_dns_diff, action_dns_check, action_dns_rules,
+    action_dns_servers, action_dns_apply, action_dns_lower, action_dns_lowered,
+    action_dns_back, action_dns_wait;
 /* playbook_store.c: what sluice knows */
-int action_home(struct action_context *context, int argc, char **argv);
-int action_quiet(struct action_context *context, int argc, char **argv);
-int action_unheld(struct action_context *context, int argc, char **argv);
-int action_senders_pass(struct action_context *context, int argc, char **argv);
-int action_senders(struct action_context *context, int argc, char **argv);
-int action_sync(struct action_context *context, int argc, char **argv);
-int action_inventory(struct action_context *context, int argc, char **argv);
-
+action_fn action_back, action_home, action_quiet, action_unheld;
+/* playbook_base.c, playbook_sender.c, playbook_application.c: who sends as the domain */
+action_fn action_baseline, action_senders, action_senders_pass, action_signed,
+    action_applications;
+/* playbook_each.c: a program for each mailbox */
+action_fn action_each, action_sync, action_synced;
+/* playbook_inventory.c, playbook_maillog.c, playbook_notice.c */
+action_fn action_inventory, action_contacts, action_histogram, action_notice,
+    action_notice_send;
 /* playbook_paper.c: files */
-int action_postconf(struct action_context *context, int argc, char **argv);
-int action_csv(struct action_context *context, int argc, char **argv);
-int action_class(struct action_context *context, int argc, char **argv);
-int action_histogram(struct action_context *context, int argc, char **argv);
-int action_contacts(struct action_context *context, int argc, char **argv);
-int action_document(struct action_context *context, int argc, char **argv);
-int action_command(struct action_context *context, int argc, char **argv);
+action_fn action_class, action_class_check, action_command, action_csv, action_document,
+    action_postconf;
 
 #endif

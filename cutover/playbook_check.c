@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "output.h"
+
 #define VARIABLE_MAX  64
 #define ID_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-"
 
@@ -106,13 +108,18 @@ bool playbook_call_uses(const struct playbook_call *call, const char *variable)
     return false;
 }
 
-static bool known_variable(const struct playbook *playbook, const char *name)
+static bool is_ours(const char *name)
 {
     static const char *const ours[] = { "domain", "who", "step", "directory" };
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
         if (strcmp(ours[i], name) == 0)
             return true;
-    return playbook_setting(playbook, name) != NULL;
+    return false;
+}
+
+static bool known_variable(const struct playbook *playbook, const char *name)
+{
+    return is_ours(name) || playbook_setting(playbook, name) != NULL;
 }
 
 static bool check_variables(struct checking *c, const char *text, int line)
@@ -160,6 +167,23 @@ static bool is_look(const struct action_info *info)
     return !info || info->kind == ACTION_CHECK;
 }
 
+/* "timer DURATION [STEP]": what can be looked at before it runs. */
+static bool check_timer(struct checking *c, const struct playbook_step *step)
+{
+    const struct playbook_call *call = &step->action;
+    int seconds;
+    if (strcmp(call->argv[0], "timer") != 0)
+        return true;
+    if (!strstr(call->argv[1], "%{") && !duration_parse(call->argv[1], &seconds))
+        return wrong(c, call->line,
+                     "timer \"%.40s\": not a duration: write it as 10m, "
+                     "2h or 3d",
+                     call->argv[1]);
+    if (call->argc > 2 && playbook_find(c->playbook, call->argv[2]) == SIZE_MAX)
+        return wrong(c, call->line, "timer: there is no step \"%.60s\"", call->argv[2]);
+    return true;
+}
+
 static bool check_step(struct checking *c, const struct playbook_step *step)
 {
     const struct action_info *pre, *action, *post, *undo;
@@ -170,6 +194,12 @@ static bool check_step(struct checking *c, const struct playbook_step *step)
     if (!step->title[0] || !step->owner[0])
         return wrong(c, step->line, "step %s has no %s", step->id,
                      step->title[0] ? "owner: say who does it" : "title");
+    for (char **name = step->variants; name && *name; name++)
+        if (!playbook_variant(c->playbook, *name))
+            return wrong(c, step->line,
+                         "step %s: there is no variant \"%.40s\": declare it with "
+                         "variant \"%.40s\" { }",
+                         step->id, *name, *name);
     if (!check_call(c, "pre", &step->pre, &pre) ||
         !check_call(c, "action", &step->action, &action) ||
         !check_call(c, "post", &step->post, &post) ||
@@ -195,6 +225,24 @@ static bool check_step(struct checking *c, const struct playbook_step *step)
                      step->id);
     if (undo && undo->kind == ACTION_TIME)
         return wrong(c, step->undo.line, "step %s: an undo does not wait", step->id);
+    return check_timer(c, step);
+}
+
+static bool check_setting(struct checking *c, const struct playbook_setting *setting)
+{
+    size_t len = strlen(setting->name);
+    if (len == 0 || len > PLAYBOOK_ID_MAX || strspn(setting->name, ID_CHARACTERS) != len)
+        return wrong(c, setting->line,
+                     "setting \"%.60s\": a name is 1 to %d of a-z, 0-9 and -",
+                     setting->name, PLAYBOOK_ID_MAX);
+    if (is_ours(setting->name) || strcmp(setting->name, "variant") == 0)
+        return wrong(c, setting->line, "setting \"%s\": that name has a meaning already",
+                     setting->name);
+    if (setting->value && strstr(setting->value, "%{"))
+        return wrong(c, setting->line,
+                     "setting %s: a default is taken as it is, without "
+                     "%%{...}",
+                     setting->name);
     return true;
 }
 
@@ -269,6 +317,18 @@ bool playbook_check(struct playbook *playbook, action_find_fn *find, int *line,
     *line = 0;
     if (playbook->step_count == 0)
         return wrong(&c, 0, "has no step");
+    for (size_t i = 0; i < playbook->variant_count; i++) {
+        const struct playbook_variant *variant = &playbook->variants[i];
+        size_t len = strlen(variant->name);
+        if (len == 0 || len > PLAYBOOK_ID_MAX ||
+            strspn(variant->name, ID_CHARACTERS) != len)
+            return wrong(&c, variant->line,
+                         "variant \"%.60s\": a name is 1 to %d of a-z, 0-9 and -",
+                         variant->name, PLAYBOOK_ID_MAX);
+    }
+    for (size_t i = 0; i < playbook->setting_count; i++)
+        if (!check_setting(&c, &playbook->settings[i]))
+            return false;
     for (size_t i = 0; i < playbook->step_count; i++) {
         const struct playbook_step *step = &playbook->steps[i];
         size_t first = playbook_find(playbook, step->id);

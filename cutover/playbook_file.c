@@ -166,12 +166,17 @@ static cfg_opt_t setting_opts[] = {
     CFG_STR("about", "", CFGF_NONE),
     CFG_END(),
 };
+static cfg_opt_t variant_opts[] = {
+    CFG_STR("about", "", CFGF_NONE),
+    CFG_END(),
+};
 static cfg_opt_t step_opts[] = {
     CFG_STR("title", "", CFGF_NONE),
     CFG_STR("owner", "", CFGF_NONE),
     CFG_STR("text", "", CFGF_NONE),
     CFG_STR_LIST("rows", NULL, CFGF_NODEFAULT),
     CFG_STR_LIST("after", NULL, CFGF_NODEFAULT),
+    CFG_STR_LIST("variants", NULL, CFGF_NODEFAULT),
     CFG_STR_LIST("pre", NULL, CFGF_NODEFAULT),
     CFG_STR_LIST("action", NULL, CFGF_NODEFAULT),
     CFG_STR_LIST("post", NULL, CFGF_NODEFAULT),
@@ -192,6 +197,7 @@ static cfg_opt_t root_opts[] = {
     CFG_STR("about", "", CFGF_NONE),
     CFG_STR("window", "6h", CFGF_NONE),
     CFG_SEC("setting", setting_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    CFG_SEC("variant", variant_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     CFG_SEC("phase", phase_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     CFG_END(),
 };
@@ -202,6 +208,12 @@ static bool take_setting(cfg_t *cfg, struct playbook_setting *out)
     const char *value = cfg_getstr(cfg, "default");
     return copy(&out->name, cfg_title(cfg)) && copy_key(cfg, "about", &out->about) &&
            (!value || copy(&out->value, value));
+}
+
+static bool take_variant(cfg_t *cfg, struct playbook_variant *out)
+{
+    out->line = line_of_section(cfg);
+    return copy(&out->name, cfg_title(cfg)) && copy_key(cfg, "about", &out->about);
 }
 
 static bool take_step(cfg_t *cfg, size_t phase, struct playbook_step *out)
@@ -216,6 +228,7 @@ static bool take_step(cfg_t *cfg, size_t phase, struct playbook_step *out)
            copy_key(cfg, "owner", &out->owner) && copy_key(cfg, "text", &out->text) &&
            copy_list(cfg, "rows", &out->rows, NULL) &&
            copy_list(cfg, "after", &out->after, NULL) &&
+           copy_list(cfg, "variants", &out->variants, NULL) &&
            take_call(cfg, "pre", &out->pre) && take_call(cfg, "action", &out->action) &&
            take_call(cfg, "post", &out->post) && take_call(cfg, "undo", &out->undo) &&
            take_duration(cfg, "usually", &out->usually_s) &&
@@ -251,13 +264,18 @@ static bool take_name(const char *path, char **out)
 
 static bool take_all(cfg_t *cfg, struct playbook *playbook)
 {
-    unsigned phases = cfg_size(cfg, "phase"), settings = cfg_size(cfg, "setting");
+    unsigned phases = cfg_size(cfg, "phase"), settings = cfg_size(cfg, "setting"),
+             variants = cfg_size(cfg, "variant");
+    if (variants > PLAYBOOK_VARIANTS_MAX)
+        return fail(0, "more than %d variants", PLAYBOOK_VARIANTS_MAX);
     if (settings > PLAYBOOK_SETTINGS_MAX)
         return fail(0, "more than %d settings", PLAYBOOK_SETTINGS_MAX);
     playbook->phases = calloc((size_t)phases + 1, sizeof(char *));
     playbook->steps = calloc(PLAYBOOK_STEPS_MAX, sizeof(*playbook->steps));
     playbook->settings = calloc((size_t)settings + 1, sizeof(*playbook->settings));
-    if (!playbook->phases || !playbook->steps || !playbook->settings)
+    playbook->variants = calloc((size_t)variants + 1, sizeof(*playbook->variants));
+    if (!playbook->phases || !playbook->steps || !playbook->settings ||
+        !playbook->variants)
         return fail(0, "out of memory");
     if (!copy(&playbook->path, load.path) || !take_name(load.path, &playbook->name) ||
         !copy_key(cfg, "title", &playbook->title) ||
@@ -268,6 +286,10 @@ static bool take_all(cfg_t *cfg, struct playbook *playbook)
         if (!take_setting(cfg_getnsec(cfg, "setting", i),
                           &playbook->settings[playbook->setting_count++]))
             return false;
+    for (unsigned i = 0; i < variants; i++)
+        if (!take_variant(cfg_getnsec(cfg, "variant", i),
+                          &playbook->variants[playbook->variant_count++]))
+            return false;
     for (unsigned i = 0; i < phases; i++)
         if (!take_phase(cfg_getnsec(cfg, "phase", i), playbook))
             return false;
@@ -277,7 +299,8 @@ static bool take_all(cfg_t *cfg, struct playbook *playbook)
 static void watch_values(cfg_t *cfg)
 {
     static const char *const keys[] = {
-        "title", "about", "window", "setting|default", "setting|about",
+        "title",          "about",         "window",
+        "setting|default", "setting|about", "variant|about",
     };
     char name[64];
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
@@ -310,6 +333,15 @@ static bool parse(char *text, size_t len, struct playbook *playbook)
     return good;
 }
 
+/* FNV-1a, 64 bits. */
+static uint64_t digest(const char *text, size_t len)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
+    return hash;
+}
+
 struct playbook *playbook_load(const char *path, action_find_fn *find, char *error,
                                size_t error_size)
 {
@@ -333,11 +365,15 @@ struct playbook *playbook_load(const char *path, action_find_fn *find, char *err
     else if (parse(text, len, playbook))
         good = playbook_check(playbook, find, &line, wrong, sizeof(wrong)) ||
                fail(line, "%s", wrong);
-    free(text);
     free(load.notes);
     load.notes = NULL;
-    if (good)
+    if (good) {
+        playbook->source = text;
+        playbook->source_len = len;
+        playbook->digest = digest(text, len);
         return playbook;
+    }
+    free(text);
     playbook_free(playbook);
     return NULL;
 }
@@ -351,7 +387,7 @@ static void free_list(char **list)
     free(list);
 }
 
-static void free_step(struct playbook_step *step)
+void playbook_free_step(struct playbook_step *step)
 {
     free(step->id);
     free(step->title);
@@ -359,6 +395,7 @@ static void free_step(struct playbook_step *step)
     free(step->text);
     free_list(step->rows);
     free_list(step->after);
+    free_list(step->variants);
     free(step->needs);
     free_list(step->pre.argv);
     free_list(step->action.argv);
@@ -366,22 +403,32 @@ static void free_step(struct playbook_step *step)
     free_list(step->undo.argv);
 }
 
+void playbook_free_setting(struct playbook_setting *setting)
+{
+    free(setting->name);
+    free(setting->about);
+    free(setting->value);
+}
+
 void playbook_free(struct playbook *playbook)
 {
     if (!playbook)
         return;
     for (size_t i = 0; i < playbook->step_count; i++)
-        free_step(&playbook->steps[i]);
-    for (size_t i = 0; i < playbook->setting_count; i++) {
-        free(playbook->settings[i].name);
-        free(playbook->settings[i].about);
-        free(playbook->settings[i].value);
+        playbook_free_step(&playbook->steps[i]);
+    for (size_t i = 0; i < playbook->setting_count; i++)
+        playbook_free_setting(&playbook->settings[i]);
+    for (size_t i = 0; i < playbook->variant_count; i++) {
+        free(playbook->variants[i].name);
+        free(playbook->variants[i].about);
     }
+    free(playbook->variants);
     free(playbook->steps);
     free(playbook->settings);
     free_list(playbook->phases);
     free(playbook->name);
     free(playbook->path);
+    free(playbook->source);
     free(playbook->title);
     free(playbook->about);
     free(playbook);

@@ -1,7 +1,7 @@
 /*
- * playbook_report: a playbook as a document to hand round, and a run as status
- * and report. Markdown, or one HTML page without anything outside itself; what
- * comes from outside (notes, names, settings) is escaped for either.
+ * playbook_report: a playbook as a document to hand round, and what a run did as a
+ * report. Text, Markdown, or one HTML page without anything outside itself; what
+ * comes from outside (notes, names, settings, the playbook) is escaped for each.
  */
 #ifndef SLUICE_PLAYBOOK_REPORT_H
 #define SLUICE_PLAYBOOK_REPORT_H
@@ -10,12 +10,18 @@
 
 enum paper { PAPER_TEXT, PAPER_MARKDOWN, PAPER_HTML };
 
-/* Escapes for a table cell or a paragraph of that kind of paper; cut to fit. */
-void paper_escape(enum paper paper, const char *text, char *out, size_t size);
+/* Escaped for a table cell or a paragraph of that paper; to be freed. NULL: no
+ * memory. */
+char *paper_escape(enum paper paper, const char *text);
 
-void paper_plan(const struct playbook *playbook, enum paper paper);
-void paper_document(const struct playbook *playbook); /* --json */
-void paper_status(const struct engine *engine);       /* and --json */
-void paper_report(const struct engine *engine, enum paper paper);
+/* The plan, and the report of a run, on standard output. EXIT_DONE, or a message and
+ * its code. */
+int paper_plan(const struct playbook *playbook, enum paper paper);
+int paper_report(const struct engine *engine, enum paper paper);
+void paper_document(const struct playbook *playbook); /* the plan as --json */
+
+/* The actions "plan" and "report": plan.html, report.html in the run's directory. */
+int action_plan(struct action_context *context, int argc, char **argv);
+int action_report(struct action_context *context, int argc, char **argv);
 
 #endif

@@ -14,7 +14,7 @@
 
 #define STATE_LETTERS "prwtdfbu" /* in the order of the enum */
 #define RUN_LETTERS   "-gfb"
-#define FIELDS_MAX    8
+#define FIELDS_MAX    9
 
 const char *step_state_name(enum step_state state)
 {
@@ -93,6 +93,19 @@ static bool number(const char *text, int64_t *out)
     return *end == '\0';
 }
 
+static bool flag(const char *text, bool *out)
+{
+    *out = text[0] == '1';
+    return (text[0] == '0' || text[0] == '1') && text[1] == '\0';
+}
+
+static bool hex(const char *text, uint64_t *out)
+{
+    char *end;
+    *out = strtoull(text, &end, 16);
+    return strlen(text) == 16 && strspn(text, "0123456789abcdef") == 16 && *end == '\0';
+}
+
 static bool letter(const char *letters, const char *text, int *out)
 {
     const char *at = text[0] ? strchr(letters, text[0]) : NULL;
@@ -114,9 +127,9 @@ size_t step_record_encode(const struct step_record *record, char out[STATE_RECOR
     state_text(record->by, by, sizeof(by));
     state_text(record->note, note, sizeof(note));
     int n = snprintf(out, STATE_RECORD_MAX,
-                     "%c\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\t%s",
+                     "%c\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%s\t%s\t%d",
                      STATE_LETTERS[record->state], record->began, record->ended,
-                     record->due, by, note);
+                     record->due, by, note, record->acted);
     return n > 0 ? (size_t)n : 0;
 }
 
@@ -126,13 +139,13 @@ bool step_record_decode(const char *text, size_t len, struct step_record *out)
     int state, epoch_len = 0;
     *out = (struct step_record){ 0 };
     if (sscanf(text, "%" SCNu64 "\t%n", &out->epoch, &epoch_len) != 1 || epoch_len == 0 ||
-        !split(text + epoch_len, len - (size_t)epoch_len, copy, f, 6) ||
+        !split(text + epoch_len, len - (size_t)epoch_len, copy, f, 7) ||
         !letter(STATE_LETTERS, f[0], &state))
         return false;
     out->state = (enum step_state)state;
     return number(f[1], &out->began) && number(f[2], &out->ended) &&
            number(f[3], &out->due) && take_text(f[4], out->by, sizeof(out->by)) &&
-           take_text(f[5], out->note, sizeof(out->note));
+           take_text(f[5], out->note, sizeof(out->note)) && flag(f[6], &out->acted);
 }
 
 size_t run_record_encode(const struct run_record *record, char out[STATE_RECORD_MAX])
@@ -141,31 +154,62 @@ size_t run_record_encode(const struct run_record *record, char out[STATE_RECORD_
     state_text(record->by, by, sizeof(by));
     state_text(record->note, note, sizeof(note));
     int n = snprintf(out, STATE_RECORD_MAX,
-                     "%c\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%d\t%s\t%s\t%s",
+                     "%c\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%d\t%s\t%s\t%s"
+                     "\t%016" PRIx64,
                      RUN_LETTERS[record->state], record->started, record->opened,
-                     record->window_s, record->rehearsal, record->playbook, by, note);
+                     record->window_s, record->rehearsal, record->playbook, by, note,
+                     record->digest);
     return n > 0 && n < STATE_RECORD_MAX ? (size_t)n : 0;
 }
 
 bool run_record_decode(const char *text, size_t len, struct run_record *out)
 {
     char copy[STATE_RECORD_MAX], *f[FIELDS_MAX];
-    int64_t rehearsal;
     int state, epoch_len = 0;
     *out = (struct run_record){ 0 };
     if (sscanf(text, "%" SCNu64 "\t%n", &out->epoch, &epoch_len) != 1 || epoch_len == 0 ||
-        !split(text + epoch_len, len - (size_t)epoch_len, copy, f, 8) ||
+        !split(text + epoch_len, len - (size_t)epoch_len, copy, f, 9) ||
         !letter(RUN_LETTERS, f[0], &state))
         return false;
     out->state = (enum run_state)state;
-    if (!number(f[4], &rehearsal))
-        return false;
-    out->rehearsal = rehearsal != 0;
     return number(f[1], &out->started) && number(f[2], &out->opened) &&
-           number(f[3], &out->window_s) &&
+           number(f[3], &out->window_s) && flag(f[4], &out->rehearsal) &&
            take_text(f[5], out->playbook, sizeof(out->playbook)) &&
            take_text(f[6], out->by, sizeof(out->by)) &&
-           take_text(f[7], out->note, sizeof(out->note));
+           take_text(f[7], out->note, sizeof(out->note)) && hex(f[8], &out->digest);
+}
+
+/* Adds to out; *used is SIZE_MAX from the first thing on that does not fit. */
+static void add(char *out, size_t *used, const char *mark, const char *text)
+{
+    size_t mark_len = strlen(mark), len = strlen(text);
+    if (*used == SIZE_MAX || *used + mark_len + len >= STATE_OUTLINE_MAX) {
+        *used = SIZE_MAX;
+        return;
+    }
+    memcpy(out + *used, mark, mark_len);
+    char *at = out + *used + mark_len;
+    memcpy(at, text, len + 1);
+    for (; *at; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = ' ';
+    *used += mark_len + len;
+}
+
+size_t state_outline(const struct playbook *playbook, char out[STATE_OUTLINE_MAX])
+{
+    size_t used = 0, phase = SIZE_MAX;
+    out[0] = '\0';
+    add(out, &used, "", playbook->title);
+    for (size_t i = 0; i < playbook->step_count; i++) {
+        const struct playbook_step *step = &playbook->steps[i];
+        bool first = step->phase != phase;
+        if (first)
+            add(out, &used, "\t", playbook->phases[step->phase]);
+        phase = step->phase;
+        add(out, &used, first ? "\t" : ",", step->id);
+    }
+    return used == SIZE_MAX ? 0 : used;
 }
 
 /* ---- what comes next ------------------------------------------------------------- */
@@ -224,8 +268,27 @@ size_t state_no_return(const struct playbook *playbook, const struct step_record
     return SIZE_MAX;
 }
 
-/* ---- the change window ---------------------------------------------------------------
- */
+/* ---- clocks ------------------------------------------------------------------------ */
+
+enum clock_state state_clock(const struct playbook *playbook,
+                             const struct run_record *run,
+                             const struct step_record *records, int64_t now,
+                             int64_t local, int64_t *since)
+{
+    *since = run->started > run->opened ? run->started : run->opened;
+    for (size_t i = 0; i < playbook->step_count; i++) {
+        if (records[i].began > *since)
+            *since = records[i].began;
+        if (records[i].ended > *since)
+            *since = records[i].ended;
+    }
+    if (*since > now + STATE_CLOCK_S)
+        return CLOCK_BACK;
+    return now > local + STATE_CLOCK_S || local > now + STATE_CLOCK_S ? CLOCK_APART
+                                                                      : CLOCK_GOOD;
+}
+
+/* ---- the change window ------------------------------------------------------------- */
 
 bool state_in_window(const struct playbook *playbook, size_t step)
 {

@@ -6,9 +6,13 @@
  * A step's record, a field of the store's hash (lib/store.h), without the epoch
  * that the store puts in front of it:
  *     <state letter> TAB <began> TAB <ended> TAB <due> TAB <by> TAB <note>
+ *     TAB <acted 0|1>
  * The run's own record (field ""):
  *     <state letter> TAB <started> TAB <opened> TAB <window, s> TAB <rehearsal 0|1>
- *     TAB <playbook> TAB <by> TAB <note>
+ *     TAB <playbook> TAB <by> TAB <note> TAB <digest>
+ * The outline (field "@outline"), so that nobody needs the file to show how far it is:
+ *     <title> { TAB <phase's title> TAB <ids of its steps, with a comma between> }
+ * policyd reads these too, by position: what is new is added at the end.
  */
 #ifndef SLUICE_PLAYBOOK_STATE_H
 #define SLUICE_PLAYBOOK_STATE_H
@@ -39,6 +43,7 @@ struct step_record {
     enum step_state state;
     uint64_t epoch; /* of the change that made it so; 0: never begun */
     int64_t began, ended, due;
+    bool acted; /* its action was begun: there may be something to undo */
     char by[STATE_BY_MAX + 1];
     char note[STATE_NOTE_MAX + 1]; /* result, reason of a failure, or a person's note */
 };
@@ -52,6 +57,7 @@ struct run_record {
     int64_t window_s;
     bool rehearsal;
     char playbook[4096]; /* name, or path */
+    uint64_t digest;     /* of the file that it was started with */
     char by[STATE_BY_MAX + 1];
     char note[STATE_NOTE_MAX + 1];
 };
@@ -60,6 +66,10 @@ const char *step_state_name(enum step_state state);
 const char *run_state_name(enum run_state state);
 /* Whether a step may go from one state to another. */
 bool step_state_way(enum step_state from, enum step_state to);
+
+#define STATE_OUTLINE_MAX (16 * 1024)
+/* The field "@outline"; 0: it does not fit. */
+size_t state_outline(const struct playbook *playbook, char out[STATE_OUTLINE_MAX]);
 
 /* Control characters become spaces; what is too long is cut with "...". */
 void state_text(const char *text, char *out, size_t size);
@@ -91,6 +101,17 @@ size_t state_next_back(const struct playbook *playbook, const struct step_record
 /* A done step at or after `first` from which there is no way back; SIZE_MAX. */
 size_t state_no_return(const struct playbook *playbook, const struct step_record *records,
                        size_t first);
+
+/* Whether times can be trusted: `now` is the store's clock, `local` this host's.
+ * The store's clock is wrong when it stands before something that has happened
+ * (*since is then that time), and one of the two when they are far apart; a timer
+ * that such a clock lets pass would pass early. */
+#define STATE_CLOCK_S 120
+enum clock_state { CLOCK_GOOD, CLOCK_BACK, CLOCK_APART };
+enum clock_state state_clock(const struct playbook *playbook,
+                             const struct run_record *run,
+                             const struct step_record *records, int64_t now,
+                             int64_t local, int64_t *since);
 
 struct forecast {
     bool open;      /* the window is open */

@@ -33,6 +33,7 @@
 #define DEFAULT_SOCKETS "unix:/var/spool/postfix/sluice/"
 #define OPTION_SEEN     (1 << 24) /* a flag of our own in cfg_opt_t.flags */
 #define RECORDS_MAX     256       /* of one domain */
+#define PING_LONGEST    86400     /* seconds that a probe may take */
 #define RECORD_VALUES   64        /* of one name and type */
 
 /* ---- reporting --------------------------------------------------------- */
@@ -117,6 +118,10 @@ static cfg_opt_t milter_opts[] = {
 static cfg_opt_t policyd_opts[] = {
     CFG_STR("policy", DEFAULT_SOCKETS "policy.sock", CFGF_NONE),
     CFG_STR("map", DEFAULT_SOCKETS "map.sock", CFGF_NONE),
+    CFG_STR("http", NULL, CFGF_NONE),
+    CFG_STR("http-password-file", NULL, CFGF_NONE),
+    CFG_STR_LIST("http-hosts", NULL, CFGF_NONE),
+    CFG_STR_LIST("alarm-command", NULL, CFGF_NONE),
     CFG_END(),
 };
 static cfg_opt_t sync_opts[] = {
@@ -156,6 +161,33 @@ static cfg_opt_t dns_opts[] = {
     CFG_STR("key-file", NULL, CFGF_NONE),       CFG_STR_LIST("command", NULL, CFGF_NONE),
     CFG_INT("timeout", 3000, CFGF_NONE),        CFG_END(),
 };
+static char folders_default[] = "{\"INBOX\"}";
+static cfg_opt_t mailbox_opts[] = {
+    CFG_STR("imap", NULL, CFGF_NONE),
+    CFG_STR("tls", "tls", CFGF_NONE),
+    CFG_STR("tls-name", NULL, CFGF_NONE),
+    CFG_STR("ca-file", NULL, CFGF_NONE),
+    CFG_STR("pin", NULL, CFGF_NONE),
+    CFG_STR("user", NULL, CFGF_NONE),
+    CFG_STR("password-file", NULL, CFGF_NONE),
+    CFG_STR_LIST("folders", folders_default, CFGF_NONE),
+    CFG_END(),
+};
+static cfg_opt_t ping_opts[] = {
+    CFG_STR("smtp", NULL, CFGF_NONE),
+    CFG_STR("tls", NULL, CFGF_NONE),
+    CFG_STR("tls-name", NULL, CFGF_NONE),
+    CFG_STR("ca-file", NULL, CFGF_NONE),
+    CFG_STR("pin", NULL, CFGF_NONE),
+    CFG_STR("user", NULL, CFGF_NONE),
+    CFG_STR("password-file", NULL, CFGF_NONE),
+    CFG_STR("from", NULL, CFGF_NONE),
+    CFG_STR("to", NULL, CFGF_NONE),
+    CFG_STR_LIST("mailboxes", NULL, CFGF_NONE),
+    CFG_STR("warning", "30s", CFGF_NONE),
+    CFG_STR("critical", "2m", CFGF_NONE),
+    CFG_END(),
+};
 static cfg_opt_t record_opts[] = {
     CFG_STR("name", NULL, CFGF_NONE),
     CFG_STR_LIST("value", NULL, CFGF_NONE),
@@ -169,6 +201,7 @@ static cfg_opt_t domain_opts[] = {
     CFG_STR("new-address", NULL, CFGF_NONE),
     CFG_STR_LIST("redirect-domains", NULL, CFGF_NONE),
     CFG_BOOL("copy-outbound", cfg_false, CFGF_NONE),
+    CFG_STR("lock-deadline", NULL, CFGF_NONE),
     CFG_SEC("record", record_opts, CFGF_MULTI | CFGF_TITLE),
     CFG_END(),
 };
@@ -190,6 +223,7 @@ static cfg_opt_t root_opts[] = {
     CFG_STR("user", "sluice", CFGF_NONE),
     CFG_STR("group", "postfix", CFGF_NONE),
     CFG_STR("state-dir", "/var/lib/sluice", CFGF_NONE),
+    CFG_STR("lock-deadline", "4h", CFGF_NONE),
     CFG_STR("playbooks", PLAYBOOKDIR, CFGF_NONE),
     CFG_STR("log", "syslog", CFGF_NONE),
     CFG_STR("recipient-delimiter", "+", CFGF_NONE),
@@ -199,6 +233,8 @@ static cfg_opt_t root_opts[] = {
     CFG_SEC("auth", auth_opts, CFGF_NONE),
     CFG_SEC("srs", srs_opts, CFGF_NONE),
     CFG_SEC("dns", dns_opts, CFGF_NONE),
+    CFG_SEC("mailbox", mailbox_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    CFG_SEC("ping", ping_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     CFG_SEC("domain", domain_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     CFG_END(),
 };
@@ -229,15 +265,32 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
     return report.failed ? -1 : 0;
 }
 
-static int on_domain(cfg_t *cfg, cfg_opt_t *opt)
+static int on_title(cfg_t *cfg, cfg_opt_t *opt, const struct conf_key *key)
 {
     cfg_t *section = opt->nvalues > 0 ? cfg_opt_getnsec(opt, opt->nvalues - 1) : NULL;
     const char *name = section ? cfg_title(section) : NULL;
     char wrong[512];
 
-    if (!conf_key_domain.check(&conf_key_domain, name ? name : "", wrong, sizeof(wrong)))
+    if (!key->check(key, name ? name : "", wrong, sizeof(wrong)))
         fail(cfg->line, "%s", wrong);
     return report.failed ? -1 : 0;
+}
+
+static int on_domain(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return on_title(cfg, opt, &conf_key_domain);
+}
+
+static int on_mailbox(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return on_title(cfg, opt, &conf_key_mailbox);
+}
+
+static int on_ping(cfg_t *cfg, cfg_opt_t *opt)
+{
+    if (opt->nvalues > CONF_PING_MAX)
+        fail(cfg->line, "more than %d ping sections", CONF_PING_MAX);
+    return on_title(cfg, opt, &conf_key_ping);
 }
 
 /* An auth section, even an empty one, is what turns verification on. */
@@ -658,6 +711,58 @@ static bool build_host(cfg_t *cfg, struct conf *conf)
            build_string(cfg, "recipient-delimiter", &conf->recipient_delimiter);
 }
 
+/* "none": 0; not given: otherwise. */
+static bool build_deadline(cfg_t *cfg, int otherwise, int *out)
+{
+    const char *value = cfg_getstr(cfg, "lock-deadline");
+
+    *out = value ? 0 : otherwise;
+    return !value || strcmp(value, "none") == 0 || conf_duration(value, out) ||
+           fail(cfg->line, "lock-deadline is not valid");
+}
+
+/* What is reached from this host alone: a unix socket, or a loopback address. */
+static bool is_local(const struct conf_endpoint *at)
+{
+    struct netaddr address;
+
+    return at->path || strcmp(at->host, "localhost") == 0 ||
+           (netaddr_parse(at->host, strlen(at->host), &address) &&
+            netaddr_is_loopback(&address));
+}
+
+static bool build_http(cfg_t *cfg, struct conf *conf)
+{
+    struct conf_http *http = &conf->http;
+    struct conf_mistake mistake;
+    unsigned n = cfg_size(cfg, "http-hosts");
+    char name[ADDR_DOMAIN_MAX + 1];
+
+    http->hosts = calloc((size_t)n + 1, sizeof(*http->hosts));
+    if (!http->hosts)
+        return no_memory();
+    for (unsigned i = 0; i < n; i++) {
+        const char *host = cfg_getnstr(cfg, "http-hosts", i);
+        if (!addr_domain(host, strlen(host), name))
+            return fail(cfg->line, "http-hosts: \"%s\" is not a host name", host);
+        if (!copy_string(&http->hosts[i], name))
+            return false;
+    }
+    if (!build_endpoint(cfg, "http", &http->listen) ||
+        !build_string(cfg, "http-password-file", &http->password_file))
+        return false;
+    if (http->listen.text && !is_local(&http->listen) && !http->password_file)
+        return fail(cfg->line,
+                    "http = \"%s\": that is not a loopback address, so it needs an "
+                    "http-password-file",
+                    http->listen.text);
+    if (!http->password_file)
+        return true;
+    http->password = conf_read_password("http-password-file", http->password_file,
+                                        conf->user, &mistake);
+    return http->password || fail_mistake(&mistake);
+}
+
 static bool build_sections(cfg_t *cfg, struct conf *conf)
 {
     cfg_t *policyd = cfg_getsec(cfg, "policyd");
@@ -671,6 +776,9 @@ static bool build_sections(cfg_t *cfg, struct conf *conf)
     return build_endpoint(cfg_getsec(cfg, "milter"), "listen", &conf->milter_listen) &&
            build_endpoint(policyd, "policy", &conf->policy_listen) &&
            build_endpoint(policyd, "map", &conf->map_listen) &&
+           build_http(policyd, conf) &&
+           build_argv(policyd, "alarm-command", &conf->alarm_command) &&
+           build_deadline(cfg, 0, &conf->lock_deadline) &&
            build_argv(sync, "command", &conf->sync.command) &&
            build_argv(sync, "reverse-command", &conf->sync.reverse_command);
 }
@@ -783,6 +891,144 @@ static bool build_dns(cfg_t *root, struct conf *conf)
            build_argv(cfg, "command", &dns->command);
 }
 
+/* ---- mailboxes and paths of ping ----------------------------------------- */
+
+/* place: the key with the server's name. Ports are those of RFC 8314 and 6409. */
+static bool build_access(cfg_t *cfg, const char *place, const uint16_t ports[3],
+                         struct conf_access *access)
+{
+    const char *value = cfg_getstr(cfg, place);
+    struct conf_host_port hp = { .port = 0 };
+
+    if (!value || conf_host_port(value, &hp))
+        return fail(cfg->line,
+                    "%s is not set in the section that ends here: %s = "
+                    "\"host:port\"",
+                    place, place);
+    access->tls = is_word(cfg, "tls", "tls")        ? CONF_TLS_ALWAYS
+                  : is_word(cfg, "tls", "starttls") ? CONF_TLS_STARTTLS
+                                                    : CONF_TLS_NONE;
+    access->port = hp.port ? hp.port : ports[access->tls];
+    if (!copy_string(&access->host, hp.host) ||
+        !build_string(cfg, "tls-name", &access->tls_name) ||
+        !build_string(cfg, "ca-file", &access->ca_file) ||
+        !build_string(cfg, "pin", &access->pin) ||
+        !build_string(cfg, "user", &access->user) ||
+        !build_string(cfg, "password-file", &access->password_file))
+        return false;
+    if (!access->user != !access->password_file)
+        return fail(cfg->line, "user and password-file belong together");
+    if (access->tls == CONF_TLS_NONE &&
+        (access->tls_name || access->ca_file || access->pin))
+        return fail(cfg->line, "tls-name, ca-file or pin with tls = none");
+    if (access->pin && (access->ca_file || access->tls_name))
+        return fail(cfg->line,
+                    "pin stands instead of ca-file and tls-name, not with them");
+    return true;
+}
+
+static bool build_mailbox(cfg_t *cfg, struct conf_mailbox *mailbox)
+{
+    static const uint16_t ports[] = { 143, 143, 993 };
+
+    if (!copy_string(&mailbox->name, cfg_title(cfg)) ||
+        !build_access(cfg, "imap", ports, &mailbox->imap))
+        return false;
+    if (!mailbox->imap.user)
+        return fail(cfg->line, "mailbox \"%s\" has no user and password-file",
+                    mailbox->name);
+    if (cfg_size(cfg, "folders") == 0 || cfg_size(cfg, "folders") > 8)
+        return fail(cfg->line, "folders: must be 1 to 8");
+    return build_list(cfg, "folders", false, 0, &mailbox->folders);
+}
+
+static bool build_address(cfg_t *cfg, const char *name, char **out)
+{
+    const char *value = cfg_getstr(cfg, name);
+    struct addr addr;
+    char text[ADDR_TEXT_MAX + 1];
+
+    enum addr_kind kind = addr_parse(value, strlen(value), &addr);
+    if (kind == ADDR_NULL)
+        return copy_string(out, "");
+    if (kind != ADDR_OK)
+        return fail(cfg->line, "%s = \"%s\": not an address", name, value);
+    addr_format(addr.local, addr.domain, text);
+    return copy_string(out, text);
+}
+
+static bool find_mailboxes(cfg_t *cfg, const struct conf *conf, struct conf_ping *ping)
+{
+    unsigned n = cfg_size(cfg, "mailboxes");
+
+    if (n == 0 || n > CONF_PING_MAILBOXES_MAX)
+        return fail(cfg->line,
+                    "ping \"%s\": mailboxes must name 1 to %d mailbox sections",
+                    ping->name, CONF_PING_MAILBOXES_MAX);
+    for (unsigned i = 0; i < n; i++) {
+        const char *name = cfg_getnstr(cfg, "mailboxes", i);
+        const struct conf_mailbox *found = NULL;
+        for (size_t k = 0; k < conf->mailbox_count; k++)
+            if (strcmp(conf->mailboxes[k].name, name) == 0)
+                found = &conf->mailboxes[k];
+        if (!found)
+            return fail(cfg->line, "ping \"%s\": there is no mailbox \"%s\"", ping->name,
+                        name);
+        for (size_t k = 0; k < ping->mailbox_count; k++)
+            if (ping->mailboxes[k] == found)
+                return fail(cfg->line, "ping \"%s\": mailbox \"%s\" is named twice",
+                            ping->name, name);
+        ping->mailboxes[ping->mailbox_count++] = found;
+    }
+    return true;
+}
+
+static bool build_ping(cfg_t *cfg, const struct conf *conf, struct conf_ping *ping)
+{
+    static const uint16_t relay[] = { 25, 25, 465 }, submission[] = { 25, 587, 465 };
+    bool login = cfg_getstr(cfg, "user");
+
+    if (!copy_string(&ping->name, cfg_title(cfg)))
+        return false;
+    if (!cfg_getstr(cfg, "to"))
+        return fail(cfg->line, "ping \"%s\": to is not set", ping->name);
+    /* Written or not, a password goes over TLS unless tls = none is said. */
+    if (!cfg_getstr(cfg, "tls"))
+        cfg_setstr(cfg, "tls", login ? "starttls" : "none");
+    if (!build_access(cfg, "smtp", login ? submission : relay, &ping->smtp) ||
+        !build_address(cfg, "to", &ping->to) ||
+        !build_address(cfg, cfg_getstr(cfg, "from") ? "from" : "to", &ping->from) ||
+        !find_mailboxes(cfg, conf, ping))
+        return false;
+    if (!conf_duration(cfg_getstr(cfg, "warning"), &ping->warning) ||
+        !conf_duration(cfg_getstr(cfg, "critical"), &ping->critical) ||
+        ping->critical > PING_LONGEST || ping->warning > ping->critical)
+        return fail(cfg->line,
+                    "ping \"%s\": warning = %s, critical = %s: the first must not be the "
+                    "longer one, and neither more than a day",
+                    ping->name, cfg_getstr(cfg, "warning"), cfg_getstr(cfg, "critical"));
+    return true;
+}
+
+static bool build_pings(cfg_t *root, struct conf *conf)
+{
+    unsigned mailboxes = cfg_size(root, "mailbox"), pings = cfg_size(root, "ping");
+
+    conf->mailboxes = calloc((size_t)mailboxes + 1, sizeof(*conf->mailboxes));
+    conf->pings = calloc((size_t)pings + 1, sizeof(*conf->pings));
+    if (!conf->mailboxes || !conf->pings)
+        return no_memory();
+    for (unsigned i = 0; i < mailboxes; i++)
+        if (!build_mailbox(cfg_getnsec(root, "mailbox", i),
+                           &conf->mailboxes[conf->mailbox_count++]))
+            return false;
+    for (unsigned i = 0; i < pings; i++)
+        if (!build_ping(cfg_getnsec(root, "ping", i), conf,
+                        &conf->pings[conf->ping_count++]))
+            return false;
+    return true;
+}
+
 static bool build_srs(cfg_t *root, struct conf *conf)
 {
     cfg_t *cfg = cfg_getsec(root, "srs");
@@ -817,6 +1063,7 @@ static bool build_domains(cfg_t *cfg, struct conf *conf)
         cfg_t *section = cfg_getnsec(cfg, "domain", i);
         struct conf_domain *domain = &conf->domains[conf->domain_count++];
         if (!build_domain(section, conf->side, domain) ||
+            !build_deadline(section, conf->lock_deadline, &domain->lock_deadline) ||
             !index_domain(section, conf, domain))
             return false;
     }
@@ -846,7 +1093,8 @@ static struct conf *build(cfg_t *cfg)
     conf->refs = 1;
     if (copy_string(&conf->path, report.path) && build_host(cfg, conf) &&
         build_sections(cfg, conf) && build_auth(cfg, conf) && build_srs(cfg, conf) &&
-        build_dns(cfg, conf) && build_domains(cfg, conf) && build_password(conf))
+        build_dns(cfg, conf) && build_pings(cfg, conf) && build_domains(cfg, conf) &&
+        build_password(conf))
         return conf;
     conf_unref(conf);
     return NULL;
@@ -870,6 +1118,8 @@ static void watch_values(cfg_t *cfg)
     cfg_set_validate_func(cfg, "domain|record|value", on_record_value);
     cfg_set_validate_func(cfg, "domain|record", on_record);
     cfg_set_validate_func(cfg, "domain", on_domain);
+    cfg_set_validate_func(cfg, "mailbox", on_mailbox);
+    cfg_set_validate_func(cfg, "ping", on_ping);
     cfg_set_validate_func(cfg, "auth", on_auth);
 }
 
@@ -961,6 +1211,33 @@ static void free_auth(struct conf_auth *auth)
     free(auth->trust_anchor);
 }
 
+static void free_access(struct conf_access *access)
+{
+    free(access->host);
+    free(access->tls_name);
+    free(access->ca_file);
+    free(access->pin);
+    free(access->user);
+    free(access->password_file);
+}
+
+static void free_pings(struct conf *conf)
+{
+    for (size_t i = 0; i < conf->mailbox_count; i++) {
+        free(conf->mailboxes[i].name);
+        free_access(&conf->mailboxes[i].imap);
+        free_list(conf->mailboxes[i].folders);
+    }
+    for (size_t i = 0; i < conf->ping_count; i++) {
+        free(conf->pings[i].name);
+        free_access(&conf->pings[i].smtp);
+        free(conf->pings[i].from);
+        free(conf->pings[i].to);
+    }
+    free(conf->mailboxes);
+    free(conf->pings);
+}
+
 static void free_conf(struct conf *conf)
 {
     for (size_t i = 0; i < conf->domain_count; i++)
@@ -975,6 +1252,11 @@ static void free_conf(struct conf *conf)
     free_endpoint(&conf->milter_listen);
     free_endpoint(&conf->policy_listen);
     free_endpoint(&conf->map_listen);
+    free_endpoint(&conf->http.listen);
+    free(conf->http.password_file);
+    conf_free_secret(conf->http.password);
+    free_list(conf->http.hosts);
+    free_list(conf->alarm_command);
     free(conf->path);
     free(conf->hostname);
     free(conf->redis_user);
@@ -985,6 +1267,7 @@ static void free_conf(struct conf *conf)
     free(conf->dns.parents);
     free(conf->dns.key_file);
     free_list(conf->dns.command);
+    free_pings(conf);
     free(conf->srs.domain);
     free(conf->srs.secret_file);
     conf_free_secrets(conf->srs.secrets);
@@ -1038,6 +1321,22 @@ const struct conf_domain *conf_managed(const struct conf *conf, const char *doma
 bool conf_redirects_to(const struct conf *conf, const char *domain)
 {
     return conf_index_find(conf->redirects, domain) != NULL;
+}
+
+char *conf_password(const struct conf *conf, const char *path, char *error,
+                    size_t error_size)
+{
+    struct conf_mistake mistake = { 0 };
+    char *password = conf_read_password("password-file", path, conf->user, &mistake);
+
+    if (!password)
+        snprintf(error, error_size, "%s", mistake.text);
+    return password;
+}
+
+void conf_password_free(char *password)
+{
+    conf_free_secret(password);
 }
 
 void conf_journal_path(const struct conf *conf, char *out, size_t size)

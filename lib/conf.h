@@ -63,6 +63,7 @@ struct conf_domain {
     char **redirect_domains; /* allowed domains of new and copy addresses,
                                 that of new_address included */
     bool copy_outbound;    /* a managed sender's copy address too */
+    int lock_deadline;     /* seconds after which a lock is an alarm; 0: never */
     struct conf_record *records;
     size_t record_count;
 };
@@ -119,10 +120,51 @@ struct conf_dns {
     int timeout;               /* ms, for one query */
 };
 
+/* How a server is reached as a mail client reaches it. The files are read when the
+ * server is asked: by sluice, never by the daemons. */
+enum conf_tls { CONF_TLS_NONE, CONF_TLS_STARTTLS, CONF_TLS_ALWAYS };
+struct conf_access {
+    char *host; /* without brackets */
+    uint16_t port;
+    enum conf_tls tls;
+    char *tls_name;      /* that the certificate must have; NULL: host */
+    char *ca_file;       /* NULL: the system's authorities */
+    char *pin;           /* of the server's key, instead of both; NULL */
+    char *user;          /* NULL: no login */
+    char *password_file; /* must be 0600; NULL when user is */
+};
+
+struct conf_mailbox {
+    char *name;
+    struct conf_access imap;
+    char **folders; /* NULL-terminated; mail belongs in the first one */
+};
+
+#define CONF_PING_MAX           32 /* ping sections */
+#define CONF_PING_MAILBOXES_MAX 8  /* of one */
+struct conf_ping {
+    char *name;
+    struct conf_access smtp;
+    char *from; /* canonical; "" is the null sender */
+    char *to;   /* canonical */
+    const struct conf_mailbox
+        *mailboxes[CONF_PING_MAILBOXES_MAX]; /* where it must arrive */
+    size_t mailbox_count;
+    int warning, critical; /* seconds to its arrival */
+};
+
 struct conf_srs {
     char *domain;      /* canonical; NULL: no rewriting */
     char *secret_file; /* must be 0600; a secret on each line, the first one signs */
     char **secrets;    /* NULL-terminated; NULL when domain is */
+};
+
+/* policyd's status page. */
+struct conf_http {
+    struct conf_endpoint listen; /* text NULL: none */
+    char *password_file; /* must be 0600; or NULL */
+    char *password;      /* read from the file, or NULL: nobody is asked */
+    char **hosts;        /* more names that it is reached by; NULL-terminated */
 };
 
 struct conf {
@@ -151,10 +193,17 @@ struct conf {
     struct conf_endpoint milter_listen;
     struct conf_endpoint policy_listen;
     struct conf_endpoint map_listen;
+    struct conf_http http;
+    char **alarm_command;      /* argv; NULL when not configured */
+    int lock_deadline;         /* as in struct conf_domain: of most domains */
     struct conf_sync sync;
     struct conf_auth auth;
     struct conf_srs srs;
     struct conf_dns dns;
+    struct conf_mailbox *mailboxes;
+    size_t mailbox_count;
+    struct conf_ping *pings;
+    size_t ping_count;
     struct conf_domain *domains;
     size_t domain_count;
     /* private: this host's address literals, names to domains, and the reference
@@ -183,6 +232,12 @@ const struct conf_domain *conf_managed(const struct conf *conf,
 /* Whether mail to this canonical domain goes out by sluice-forward: the
  * domain of a new or a copy address. */
 bool conf_redirects_to(const struct conf *conf, const char *domain);
+
+/* The password in a file of conf_access: one line, in a file that only root, this
+ * process or conf's user may read. NULL: error is one line. */
+char *conf_password(const struct conf *conf, const char *path, char *error,
+                    size_t error_size);
+void conf_password_free(char *password); /* wiped first; NULL is fine */
 
 /* state-dir/journal. */
 void conf_journal_path(const struct conf *conf, char *out, size_t size);

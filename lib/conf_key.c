@@ -192,6 +192,12 @@ static bool check_duration(const struct conf_key *key, const char *value, char *
     return true;
 }
 
+static bool check_deadline(const struct conf_key *key, const char *value, char *wrong,
+                           size_t size)
+{
+    return strcmp(value, "none") == 0 || check_duration(key, value, wrong, size);
+}
+
 static bool check_block(const struct conf_key *key, const char *value, char *wrong,
                         size_t size)
 {
@@ -240,6 +246,65 @@ static bool check_record_name(const struct conf_key *key, const char *value, cha
                key->name, value);
 }
 
+/* Printed in performance data, stored in Redis, typed by hand. */
+static bool check_name(const struct conf_key *key, const char *value, char *wrong,
+                       size_t size)
+{
+    size_t len = strlen(value);
+
+    if (len > 0 && len <= 64 && value[0] != ' ' && value[len - 1] != ' ' &&
+        strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                      " ._+-") == len)
+        return true;
+    return say(wrong, size,
+               "%s \"%.100s\": a name has 1 to 64 letters, digits, blanks or . _ + -",
+               key->name, value);
+}
+
+static bool check_access(const struct conf_key *key, const char *value, char *wrong,
+                         size_t size)
+{
+    struct conf_host_port hp = { .port = 0 };
+    const char *fault = NULL;
+
+    if (!check_text(key, value, wrong, size))
+        return false;
+    fault = conf_host_port(value, &hp);
+    if (!fault && hp.host[0] == '[')
+        fault = "is not a host";
+    return !fault || say(wrong, size, "%s = \"%s\": %s; write \"host:port\"", key->name,
+                         value, fault);
+}
+
+static bool check_address(const struct conf_key *key, const char *value, char *wrong,
+                          size_t size)
+{
+    struct addr addr;
+    enum addr_kind kind = addr_parse(value, strlen(value), &addr);
+
+    if (kind == ADDR_OK || (kind == ADDR_NULL && key->min == 0))
+        return true;
+    return say(wrong, size, "%s = \"%.300s\": not an address", key->name, value);
+}
+
+/* A SHA-256 digest in base64: 43 characters and one "=". */
+static bool check_pin(const struct conf_key *key, const char *value, char *wrong,
+                      size_t size)
+{
+    static const char head[] = "sha256//";
+    static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                 "0123456789+/";
+    const char *digest = value + sizeof(head) - 1;
+
+    if (strncmp(value, head, sizeof(head) - 1) == 0 && strspn(digest, base64) == 43 &&
+        strcmp(digest + 43, "=") == 0)
+        return true;
+    return say(wrong, size,
+               "%s = \"%.100s\": must be \"sha256//\" and the digest of the server's "
+               "key in base64",
+               key->name, value);
+}
+
 #define TEXT_MAX      1024
 #define DIRECTORY_MAX 3000                  /* leaves room for a file's name */
 #define HOP_MAX       (ADDR_DOMAIN_MAX + 8) /* brackets and ":65535" */
@@ -263,12 +328,17 @@ const struct conf_key conf_keys[] = {
     { NULL, "user", check_text, 1, 255, NULL },
     { NULL, "group", check_text, 1, 255, NULL },
     { NULL, "state-dir", check_path, 1, DIRECTORY_MAX, NULL },
+    { NULL, "lock-deadline", check_deadline, NO_LIMIT, NULL },
     { NULL, "playbooks", check_path, 1, DIRECTORY_MAX, NULL },
     { NULL, "log", check_words, NO_LIMIT, "syslog|stderr" },
     { NULL, "recipient-delimiter", check_delimiter, 0, 16, NULL },
     { "milter", "listen", check_endpoint, 1, TEXT_MAX, NULL },
     { "policyd", "policy", check_endpoint, 1, TEXT_MAX, NULL },
     { "policyd", "map", check_endpoint, 1, TEXT_MAX, NULL },
+    { "policyd", "http", check_endpoint, 1, TEXT_MAX, NULL },
+    { "policyd", "http-password-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "policyd", "http-hosts", check_hostname, NO_LIMIT, NULL },
+    { "policyd", "alarm-command", check_text, 0, 4096, NULL },
     { "sync", "command", check_text, 0, 4096, NULL },
     { "sync", "reverse-command", check_text, 0, 4096, NULL },
     { "sync", "jobs", NULL, 1, 1000, NULL },
@@ -297,6 +367,26 @@ const struct conf_key conf_keys[] = {
     { "dns", "key-file", check_path, 1, PATH_MAX - 1, NULL },
     { "dns", "command", check_text, 0, 4096, NULL },
     { "dns", "timeout", NULL, 100, 60000, NULL },
+    { "mailbox", "imap", check_access, 1, HOP_MAX, NULL },
+    { "mailbox", "tls", check_words, NO_LIMIT, "tls|starttls|none" },
+    { "mailbox", "tls-name", check_hostname, NO_LIMIT, NULL },
+    { "mailbox", "ca-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "mailbox", "pin", check_pin, NO_LIMIT, NULL },
+    { "mailbox", "user", check_text, 1, 255, NULL },
+    { "mailbox", "password-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "mailbox", "folders", check_text, 1, 255, NULL },
+    { "ping", "smtp", check_access, 1, HOP_MAX, NULL },
+    { "ping", "tls", check_words, NO_LIMIT, "tls|starttls|none" },
+    { "ping", "tls-name", check_hostname, NO_LIMIT, NULL },
+    { "ping", "ca-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "ping", "pin", check_pin, NO_LIMIT, NULL },
+    { "ping", "user", check_text, 1, 255, NULL },
+    { "ping", "password-file", check_path, 1, PATH_MAX - 1, NULL },
+    { "ping", "from", check_address, 0, ADDR_TEXT_MAX, NULL },
+    { "ping", "to", check_address, 1, ADDR_TEXT_MAX, NULL },
+    { "ping", "mailboxes", check_name, NO_LIMIT, NULL },
+    { "ping", "warning", check_duration, NO_LIMIT, NULL },
+    { "ping", "critical", check_duration, NO_LIMIT, NULL },
     { "record", "name", check_record_name, NO_LIMIT, NULL },
     { "record", "ttl", NULL, 0, 604800, NULL },
     { "domain", "same-as", check_domain, NO_LIMIT, NULL },
@@ -305,10 +395,13 @@ const struct conf_key conf_keys[] = {
     { "domain", "new-address", check_new_address, 1, ADDR_TEXT_MAX, NULL },
     { "domain", "redirect-domains", check_domain, NO_LIMIT, NULL },
     { "domain", "copy-outbound", NULL, NO_LIMIT, NULL },
+    { "domain", "lock-deadline", check_deadline, NO_LIMIT, NULL },
 };
 const size_t conf_key_count = sizeof(conf_keys) / sizeof(conf_keys[0]);
 
 const struct conf_key conf_key_domain = { NULL, "domain", check_title, NO_LIMIT, NULL };
+const struct conf_key conf_key_mailbox = { NULL, "mailbox", check_name, NO_LIMIT, NULL };
+const struct conf_key conf_key_ping = { NULL, "ping", check_name, NO_LIMIT, NULL };
 
 const struct conf_key *conf_key_find(const char *section, const char *name)
 {

@@ -23,8 +23,8 @@ struct conf_key {
 
 extern const struct conf_key conf_keys[];
 extern const size_t conf_key_count;
-/* The title of a domain section. */
-extern const struct conf_key conf_key_domain;
+/* The titles of sections. */
+extern const struct conf_key conf_key_domain, conf_key_mailbox, conf_key_ping;
 
 /* section: NULL for the top level. NULL: no such key. */
 const struct conf_key *conf_key_find(const char *section, const char *name);

@@ -89,7 +89,7 @@ enum event_op {
     EVENT_UNHOST,   /* a host was removed: body "<name>" */
     EVENT_RECOVER,  /* Redis was rebuilt; no body */
     EVENT_PLAYBOOK, /* a step of a playbook's run: body "<field><TAB><value>" */
-    EVENT_BASE,     /* journal only: a host's starting point, full records */
+    EVENT_BASE,     /* journal only: a host's starting point: homes, runs, hosts */
 };
 
 /* A chunk never holds Redis for more than a few milliseconds, and the body of

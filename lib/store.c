@@ -238,9 +238,9 @@ bool store_each_held(struct store *store, const char *host, store_held_fn *each,
 }
 
 void store_count_floaters(struct store *store, struct route *const routes[], size_t n,
-                          int64_t now)
+                          const struct floater_from *from, int64_t now)
 {
-    store->ops->count_floaters(store, routes, n, now);
+    store->ops->count_floaters(store, routes, n, from, now);
 }
 
 void store_note_arrivals(struct store *store, struct route *const routes[], size_t n,
@@ -279,15 +279,33 @@ enum commit store_auth_drop(struct store *store, const char *domain)
     return store->ops->auth_drop(store, domain);
 }
 
+enum commit store_ping_put(struct store *store, const struct ping_row *row)
+{
+    return store->ops->ping_put(store, row);
+}
+
+bool store_each_ping(struct store *store, store_ping_fn *each, void *context)
+{
+    return store->ops->each_ping(store, each, context);
+}
+
 enum commit store_playbook_put(struct store *store, const struct playbook_put *put,
                                uint64_t *epoch)
 {
+    size_t bytes = 0;
     *epoch = 0;
-    for (size_t i = 0; i < put->count; i++)
+    for (size_t i = 0; i < put->count; i++) {
+        bytes += strlen(put->fields[i].name) + strlen(put->fields[i].value) + 24;
         if (strpbrk(put->fields[i].name, "\t\n") || strchr(put->fields[i].value, '\n')) {
             store_set_error(store, "a playbook's record would break the journal's lines");
             return COMMIT_REFUSED;
         }
+    }
+    if (bytes > PLAYBOOK_BYTES_MAX) {
+        store_set_error(store, "a playbook's change is longer than %d bytes",
+                        PLAYBOOK_BYTES_MAX);
+        return COMMIT_REFUSED;
+    }
     if (put->count == 0 || put->count > PLAYBOOK_FIELDS_MAX) {
         store_set_error(store, "a playbook's change has 1 to %d fields",
                         PLAYBOOK_FIELDS_MAX);
@@ -300,6 +318,12 @@ bool store_each_playbook(struct store *store, const char *domain, store_playbook
                          void *context)
 {
     return store->ops->each_playbook(store, domain, each, context);
+}
+
+bool store_each_picture(struct store *store, const char *const *domains, size_t n,
+                        int64_t now, store_picture_fn *each, void *context)
+{
+    return store->ops->each_picture(store, domains, n, now, each, context);
 }
 
 enum commit store_lease_take(struct store *store, const char *name, const char *holder,

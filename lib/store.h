@@ -14,15 +14,21 @@
  *   chain           hash: "epoch" -> last epoch (decimal), "id" -> its id,
  *                   "floor" -> oldest epoch whose id is kept, "<epoch>" -> id
  *   home:<domain>   hash: local part -> record (home.h), "" -> domain's own
- *   totals:<domain> hash: o l r n -> number of listed mailboxes in that state
+ *   totals:<domain> hash: o l r n -> number of listed mailboxes in that state,
+ *                   "flipped" -> time of the last flip (unix s)
+ *   locks:<domain>  hash: "<letter><epoch>.<since>" of a record that is locked ->
+ *                   number of listed mailboxes with it
  *   domains         set of registered domains
  *   events          stream, entry id <epoch>-0: id prev op letter time domain body
  *   hosts           hash: host -> host record
  *   held:<host>     hash: queue id -> held record
  *   floaters:<domain> hash: local part -> "<count> <first> <last>" (unix s)
+ *   hours:<domain>  hash: hours since 1970 -> floaters in it; "total", "last"
+ *   senders:<domain> hash: client -> "<count> <first> <last> <name>" of floaters
  *   auth:<domain>   hash: "<client> <envelope>" -> auth row's figures
  *   arrivals:<domain> stream of deliveries on the new side, capped
  *   playbook:<domain> hash: step, "" or "=<setting>" -> "<epoch> TAB <record>"
+ *   pings           hash: "<host> <path>" -> the last result of sluice ping
  *   lease:<name>    string with expiry: who runs a cutover
  *   secret          string: key of the trace header's token
  * Every reader of homes asks for chain "epoch" and the id at its host journal's
@@ -56,9 +62,13 @@ struct store;
 #define STORE_HOME_OF      STORE_PREFIX "home:"     /* + domain */
 #define STORE_TOTALS_OF    STORE_PREFIX "totals:"   /* + domain */
 #define STORE_HELD_OF      STORE_PREFIX "held:"     /* + host */
+#define STORE_LOCKS_OF     STORE_PREFIX "locks:"    /* + domain */
 #define STORE_FLOATERS_OF  STORE_PREFIX "floaters:" /* + domain */
+#define STORE_HOURS_OF     STORE_PREFIX "hours:"    /* + domain */
+#define STORE_SENDERS_OF   STORE_PREFIX "senders:"  /* + domain */
 #define STORE_AUTH_OF      STORE_PREFIX "auth:"     /* + domain */
 #define STORE_ARRIVALS_OF  STORE_PREFIX "arrivals:" /* + domain */
+#define STORE_PINGS        STORE_PREFIX "pings"
 #define STORE_LEASE_OF     STORE_PREFIX "lease:"    /* + name */
 #define STORE_PLAYBOOK_OF  STORE_PREFIX "playbook:" /* + domain */
 
@@ -207,7 +217,9 @@ struct host {
     uint64_t held;      /* messages on hold by sluice (loops included) */
     uint64_t loops;     /* of these, held because of a loop */
     uint64_t left;      /* messages of unlocked mailboxes still to be released */
-    int64_t oldest;     /* unix s of the oldest held; 0: none */
+    int64_t oldest;     /* unix s of the oldest held, DMARC's left out; 0: none */
+    uint64_t deferred;  /* forwarded messages that the other side has not taken yet */
+    int64_t deferred_oldest; /* unix s: arrival of the oldest of these; 0: none */
     int64_t seen_ms;    /* last heartbeat, store's clock; set by the store */
     char version[32];
     char state[160];    /* what the fence waits for, or what is wrong; text */
@@ -265,10 +277,15 @@ bool store_each_held(struct store *store, const char *host, store_held_fn *each,
 
 /* ---- figures --------------------------------------------------------- */
 
+/* Who sent a message: address as text, and what it calls itself (anything; cut and
+ * cleaned here). Either may be "". */
+struct floater_from {
+    const char *client, *name;
+};
 /* One floater for each route with verdict forward or redirect on the old side.
  * A figure, not a promise: failures are ignored. One round trip. */
 void store_count_floaters(struct store *store, struct route *const routes[],
-                          size_t n, int64_t now);
+                          size_t n, const struct floater_from *from, int64_t now);
 /* A delivery on the new side, for the list that rollback prints. As above. */
 void store_note_arrivals(struct store *store, struct route *const routes[],
                          size_t n, const char *host, const char *queue_id,
@@ -319,6 +336,22 @@ bool store_each_auth(struct store *store, const char *domain, store_auth_fn *eac
 /* Forgets all of them. */
 enum commit store_auth_drop(struct store *store, const char *domain);
 
+/* ---- sluice ping ---------------------------------------------------------- */
+
+/* The last result of one path, on one host. */
+struct ping_row {
+    const char *host, *path;
+    int64_t when; /* unix s */
+    int state;    /* of Nagios: 0 ok, 1 warning, 2 critical, 3 unknown */
+    int64_t connected_ms, accepted_ms, arrived_ms; /* since it began; -1: it never was */
+    const char *text; /* one line */
+};
+/* Replaces the one before. A figure, not a promise: UNCERTAIN may be let go. */
+enum commit store_ping_put(struct store *store, const struct ping_row *row);
+/* Paths that nobody probes any more stay: look at when. */
+typedef bool store_ping_fn(void *context, const struct ping_row *row);
+bool store_each_ping(struct store *store, store_ping_fn *each, void *context);
+
 /* ---- runs of playbooks -------------------------------------------------- */
 
 /* Fields and values are the caller's (cutover/playbook_state.h), without LF. */
@@ -327,21 +360,63 @@ struct playbook_field {
     const char *value; /* stored as "<epoch of this change><TAB><value>" */
 };
 #define PLAYBOOK_FIELDS_MAX 100
+#define PLAYBOOK_BYTES_MAX  (256 * 1024) /* of one change: it is one journal record */
 struct playbook_put {
     const char *domain;
     uint64_t expect_epoch; /* of the first field; 0: it must not be there */
+    uint64_t run_epoch;    /* of field "", when another is written; 0: not looked at */
     bool anew;             /* forget all that was there */
     const struct playbook_field *fields;
     size_t count;
 };
 /* One change, all of it or nothing, with an EVENT_PLAYBOOK. REFUSED also when the
- * first field's epoch is another: somebody else was faster. */
+ * first field's epoch, or the run's, is another: somebody else was faster, or began
+ * another run meanwhile. */
 enum commit store_playbook_put(struct store *store, const struct playbook_put *put,
                                uint64_t *epoch);
 /* Every field; none: no run. false: FAILED. */
 typedef bool store_playbook_fn(void *context, const char *name, const char *value);
 bool store_each_playbook(struct store *store, const char *domain,
                          store_playbook_fn *each, void *context);
+
+/* ---- the picture for the status page ------------------------------------- */
+
+/* Listed mailboxes that one change locked and that are still locked. */
+struct store_lock {
+    bool rollback;
+    uint64_t epoch;
+    int64_t since;
+    uint64_t count;
+};
+struct store_sender {
+    const char *client; /* "*" counts those that found no room */
+    const char *name;
+    uint64_t count;
+    int64_t first, last;
+};
+#define STORE_HOURS       96
+#define STORE_SENDERS_MAX 200
+/* What there is to show of one domain; lives until each() returns. */
+struct store_picture {
+    const char *domain;
+    struct store_totals totals;
+    int64_t flipped; /* unix s of the last flip; 0: none */
+    const struct store_lock *locks; /* in no order */
+    size_t lock_count;
+    uint64_t floaters;
+    int64_t floater_last;
+    uint64_t hours[STORE_HOURS]; /* the last one is the hour of now */
+    const struct store_sender *senders; /* in no order */
+    size_t sender_count;
+    const char *run;     /* its playbook's field "", or NULL */
+    const char *outline; /* its playbook's field "@outline", or NULL */
+};
+typedef bool store_picture_fn(void *context, const struct store_picture *picture);
+/* Those of the domains that are registered, in order; a few round trips for any
+ * number, none of them large. Looks at counters, never at mailboxes, and does not
+ * compare histories: a figure, not a decision. false: FAILED. */
+bool store_each_picture(struct store *store, const char *const *domains, size_t n,
+                        int64_t now, store_picture_fn *each, void *context);
 
 /* ---- leases and health ----------------------------------------------- */
 

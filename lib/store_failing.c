@@ -159,11 +159,13 @@ static bool failing_each_held(struct store *store, const char *host, store_held_
 }
 
 static void failing_count_floaters(struct store *store, struct route *const routes[],
-                                   size_t n, int64_t now)
+                                   size_t n, const struct floater_from *from,
+                                   int64_t now)
 {
     (void)store;
     (void)routes;
     (void)n;
+    (void)from;
     (void)now;
 }
 
@@ -221,6 +223,21 @@ static bool failing_each_auth(struct store *store, const char *domain,
     return false;
 }
 
+static enum commit failing_ping_put(struct store *store, const struct ping_row *row)
+{
+    (void)store;
+    (void)row;
+    return COMMIT_UNCERTAIN;
+}
+
+static bool failing_each_ping(struct store *store, store_ping_fn *each, void *context)
+{
+    (void)store;
+    (void)each;
+    (void)context;
+    return false;
+}
+
 static enum commit failing_playbook_put(struct store *store,
                                         const struct playbook_put *put, uint64_t *epoch)
 {
@@ -235,6 +252,19 @@ static bool failing_each_playbook(struct store *store, const char *domain,
 {
     (void)store;
     (void)domain;
+    (void)each;
+    (void)context;
+    return false;
+}
+
+static bool failing_each_picture(struct store *store, const char *const *domains,
+                                 size_t n, int64_t now, store_picture_fn *each,
+                                 void *context)
+{
+    (void)store;
+    (void)domains;
+    (void)n;
+    (void)now;
     (void)each;
     (void)context;
     return false;
@@ -304,8 +334,11 @@ static const struct store_ops failing_ops = {
     .auth_add = failing_auth_add,
     .each_auth = failing_each_auth,
     .auth_drop = failing_write,
+    .ping_put = failing_ping_put,
+    .each_ping = failing_each_ping,
     .playbook_put = failing_playbook_put,
     .each_playbook = failing_each_playbook,
+    .each_picture = failing_each_picture,
     .lease_take = failing_lease_take,
     .lease_drop = failing_lease_drop,
     .durable = failing_durable,

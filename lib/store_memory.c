@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "auth_row.h"
+#include "ping_row.h"
 #include "store_ops.h"
 #include "table.h"
 
@@ -37,6 +38,14 @@ struct memory_domain {
     struct table *floaters; /* local part -> "count first last" */
     struct table *auth;     /* as auth_row.h writes it */
     struct table *playbook; /* field -> "<epoch> TAB <record>" */
+    struct memory_hour {
+        int64_t hour;
+        uint64_t count;
+    } hours[STORE_HOURS]; /* by hour modulo STORE_HOURS */
+    uint64_t floater_count;
+    int64_t floater_last, flipped;
+    struct store_sender *senders; /* texts are ours */
+    size_t sender_count;
     struct memory_arrival *arrivals;
     size_t arrival_count;
 };
@@ -65,6 +74,7 @@ struct store_memory {
     size_t held_count;
     struct memory_lease *leases;
     size_t lease_count;
+    struct table *pings; /* as ping_row.h writes them */
 };
 
 static struct store_memory *memory_of(struct store *store)
@@ -458,6 +468,8 @@ static uint64_t making_end(struct making *making, enum event_op op)
     struct home own;
     (void)get_home(making->domain, "", &own);
     char letter = making->rule ? making->rule->to : home_letter(own.state, own.rollback);
+    if (op == EVENT_FLIP)
+        making->domain->flipped = now_ms() / 1000;
     return add_event(making->memory, op, letter, making->domain->name, making->text,
                      making->len);
 }
@@ -724,8 +736,49 @@ static bool floater_decode(const char *text, struct floater *out)
                           &out->first, &out->last) == 3;
 }
 
+static void count_hour(struct memory_domain *domain, int64_t now)
+{
+    struct memory_hour *hour = &domain->hours[now / 3600 % STORE_HOURS];
+    if (hour->hour != now / 3600)
+        *hour = (struct memory_hour){ .hour = now / 3600 };
+    hour->count++;
+    domain->floater_count++;
+    domain->floater_last = now;
+}
+
+static struct store_sender *sender_of(struct memory_domain *domain, const char *client)
+{
+    for (size_t i = 0; i < domain->sender_count; i++)
+        if (strcmp(domain->senders[i].client, client) == 0)
+            return &domain->senders[i];
+    if (domain->sender_count >= STORE_SENDERS_MAX && strcmp(client, "*") != 0)
+        return sender_of(domain, "*");
+    struct store_sender *added =
+        append_to(&domain->senders, &domain->sender_count, sizeof(*added));
+    added->client = must(strdup(client));
+    added->name = must(strdup(""));
+    return added;
+}
+
+static void count_sender(struct memory_domain *domain, const struct floater_from *from,
+                         int64_t now)
+{
+    char client[AUTH_HELO_MAX + 1], name[AUTH_HELO_MAX + 1];
+    auth_row_helo(from->client, client);
+    auth_row_helo(from->name, name);
+    if (!client[0])
+        return;
+    struct store_sender *sender = sender_of(domain, client);
+    if (name[0] && strcmp(sender->client, "*") != 0) {
+        free((void *)(uintptr_t)sender->name);
+        sender->name = must(strdup(name));
+    }
+    sender->first = sender->count++ == 0 ? now : sender->first;
+    sender->last = now;
+}
+
 static void memory_count_floaters(struct store *store, struct route *const routes[],
-                                  size_t n, int64_t now)
+                                  size_t n, const struct floater_from *from, int64_t now)
 {
     for (size_t i = 0; i < n; i++) {
         struct memory_domain *domain =
@@ -743,6 +796,8 @@ static void memory_count_floaters(struct store *store, struct route *const route
                            floater.count + 1, floater.first, now);
         if (!table_put(domain->floaters, local, strlen(local), text, (size_t)len))
             abort();
+        count_hour(domain, now_ms() / 1000);
+        count_sender(domain, from, now_ms() / 1000);
     }
 }
 
@@ -850,6 +905,35 @@ static bool memory_each_auth(struct store *store, const char *name, store_auth_f
     return true;
 }
 
+static enum commit memory_ping_put(struct store *store, const struct ping_row *row)
+{
+    char field[PING_FIELD_MAX + 1], value[PING_VALUE_MAX + 1];
+    if (!ping_row_field(row, field)) {
+        store_set_error(store, "ping: the names of host and path are too long");
+        return COMMIT_REFUSED;
+    }
+    ping_row_value(row, value);
+    if (!table_put(memory_of(store)->pings, field, strlen(field), value, strlen(value)))
+        abort();
+    return COMMIT_DONE;
+}
+
+static bool memory_each_ping(struct store *store, store_ping_fn *each, void *context)
+{
+    const char *field, *value;
+    size_t cursor = 0, field_len, value_len;
+    while (table_next(memory_of(store)->pings, &cursor, &field, &field_len, &value,
+                      &value_len)) {
+        char field_copy[PING_FIELD_MAX + 1], value_copy[PING_VALUE_MAX + 1];
+        struct ping_row row;
+        memcpy(field_copy, field, field_len + 1);
+        memcpy(value_copy, value, value_len + 1);
+        if (ping_row_decode(field_copy, value_copy, &row) && !each(context, &row))
+            break;
+    }
+    return true;
+}
+
 static enum commit memory_auth_drop(struct store *store, const char *name)
 {
     struct memory_domain *domain = find_domain(memory_of(store), name);
@@ -862,19 +946,29 @@ static enum commit memory_auth_drop(struct store *store, const char *name)
 
 /* ---- runs of playbooks ------------------------------------------------- */
 
+static uint64_t playbook_epoch(const struct memory_domain *domain, const char *field)
+{
+    size_t len;
+    const char *present = table_get(domain->playbook, field, strlen(field), &len);
+    return present ? strtoull(present, NULL, 10) : 0;
+}
+
 static enum commit memory_playbook_put(struct store *store,
                                        const struct playbook_put *put, uint64_t *epoch)
 {
     struct store_memory *memory = memory_of(store);
     struct memory_domain *domain = find_domain(memory, put->domain);
     size_t len;
-    if (!domain)
+    if (!domain) {
+        store_set_error(store, "%s is not registered: run \"sluice init\"", put->domain);
         return COMMIT_REFUSED;
-    const char *present = table_get(domain->playbook, put->fields[0].name,
-                                    strlen(put->fields[0].name), &len);
-    if ((present ? strtoull(present, NULL, 10) : 0) != put->expect_epoch) {
+    }
+    const char *name = put->fields[0].name, *record;
+    bool other_run = put->run_epoch > 0 &&
+                     playbook_epoch(domain, "") != put->run_epoch;
+    if (other_run || playbook_epoch(domain, name) != put->expect_epoch) {
         store_set_error(store, "%s of the playbook of %s was changed by somebody else",
-                        put->fields[0].name, put->domain);
+                        other_run || !*name ? "the run" : name, put->domain);
         return COMMIT_REFUSED;
     }
     char *body = NULL;
@@ -890,7 +984,6 @@ static enum commit memory_playbook_put(struct store *store,
         domain->playbook = must(table_new());
     }
     struct event lines = { .body = body, .body_len = len };
-    const char *name, *record;
     size_t name_len, record_len, cursor = 0;
     while (event_next_item(&lines, &cursor, &name, &name_len, &record, &record_len))
         if (!table_put(domain->playbook, name, name_len, record, record_len))
@@ -910,6 +1003,62 @@ static bool memory_each_playbook(struct store *store, const char *domain_name,
     while (table_next(domain->playbook, &cursor, &name, &name_len, &value, &value_len))
         if (!each(context, name, value))
             break;
+    return true;
+}
+
+/* ---- the picture for the status page ----------------------------------- */
+
+struct lock_walk {
+    struct store_lock *locks;
+    size_t count;
+};
+
+static bool add_lock(void *context, const char *local, const struct home *home)
+{
+    struct lock_walk *walk = context;
+    if (!local[0] || home->state != HOME_LOCKED)
+        return true;
+    for (size_t i = 0; i < walk->count; i++) {
+        if (walk->locks[i].epoch == home->epoch) {
+            walk->locks[i].count++;
+            return true;
+        }
+    }
+    struct store_lock *added = append_to(&walk->locks, &walk->count, sizeof(*added));
+    *added = (struct store_lock){ home->rollback, home->epoch, home->since, 1 };
+    return true;
+}
+
+static bool memory_each_picture(struct store *store, const char *const *domains, size_t n,
+                                int64_t now, store_picture_fn *each, void *context)
+{
+    bool more = true;
+    for (size_t i = 0; i < n && more; i++) {
+        struct memory_domain *domain = find_domain(memory_of(store), domains[i]);
+        struct lock_walk walk = { 0 };
+        if (!domain)
+            continue;
+        struct store_picture picture = { .domain = domain->name,
+                                         .flipped = domain->flipped,
+                                         .floaters = domain->floater_count,
+                                         .floater_last = domain->floater_last,
+                                         .senders = domain->senders,
+                                         .sender_count = domain->sender_count };
+        if (!each_home_of(domain, add_total, &picture.totals) ||
+            !each_home_of(domain, add_lock, &walk))
+            return false;
+        picture.locks = walk.locks;
+        picture.lock_count = walk.count;
+        for (int64_t h = 0; h < STORE_HOURS; h++) {
+            int64_t hour = now / 3600 - STORE_HOURS + 1 + h;
+            const struct memory_hour *of = &domain->hours[hour % STORE_HOURS];
+            picture.hours[h] = of->hour == hour ? of->count : 0;
+        }
+        picture.run = table_get(domain->playbook, "", 0, NULL);
+        picture.outline = table_get(domain->playbook, "@outline", 8, NULL);
+        more = each(context, &picture);
+        free(walk.locks);
+    }
     return true;
 }
 
@@ -987,6 +1136,11 @@ static void memory_free(struct store *store)
         table_free(domain->floaters);
         table_free(domain->auth);
         table_free(domain->playbook);
+        for (size_t s = 0; s < domain->sender_count; s++) {
+            free((void *)(uintptr_t)domain->senders[s].client);
+            free((void *)(uintptr_t)domain->senders[s].name);
+        }
+        free(domain->senders);
     }
     for (size_t i = 0; i < memory->held_count; i++) {
         free(memory->held[i].sender);
@@ -996,6 +1150,7 @@ static void memory_free(struct store *store)
         free(memory->leases[i].name);
         free(memory->leases[i].holder);
     }
+    table_free(memory->pings);
     free(memory->events);
     free(memory->domains);
     free(memory->hosts);
@@ -1032,8 +1187,11 @@ static const struct store_ops memory_ops = {
     .auth_add = memory_auth_add,
     .each_auth = memory_each_auth,
     .auth_drop = memory_auth_drop,
+    .ping_put = memory_ping_put,
+    .each_ping = memory_each_ping,
     .playbook_put = memory_playbook_put,
     .each_playbook = memory_each_playbook,
+    .each_picture = memory_each_picture,
     .lease_take = memory_lease_take,
     .lease_drop = memory_lease_drop,
     .durable = memory_durable,
@@ -1044,6 +1202,7 @@ struct store *store_memory_new(void)
 {
     struct store_memory *memory = must(calloc(1, sizeof(*memory)));
     memory->base.ops = &memory_ops;
+    memory->pings = must(table_new());
     if (getrandom(memory->secret, sizeof(memory->secret), 0) < 0)
         abort();
     return &memory->base;

@@ -39,7 +39,7 @@ struct store_ops {
     bool (*each_held)(struct store *store, const char *host, store_held_fn *each,
                       void *context);
     void (*count_floaters)(struct store *store, struct route *const routes[], size_t n,
-                           int64_t now);
+                           const struct floater_from *from, int64_t now);
     void (*note_arrivals)(struct store *store, struct route *const routes[], size_t n,
                           const char *host, const char *queue_id, const char *message_id,
                           int64_t now);
@@ -52,10 +52,14 @@ struct store_ops {
     bool (*each_auth)(struct store *store, const char *domain, store_auth_fn *each,
                       void *context);
     enum commit (*auth_drop)(struct store *store, const char *domain);
+    enum commit (*ping_put)(struct store *store, const struct ping_row *row);
+    bool (*each_ping)(struct store *store, store_ping_fn *each, void *context);
     enum commit (*playbook_put)(struct store *store, const struct playbook_put *put,
                                 uint64_t *epoch);
     bool (*each_playbook)(struct store *store, const char *domain,
                           store_playbook_fn *each, void *context);
+    bool (*each_picture)(struct store *store, const char *const *domains, size_t n,
+                         int64_t now, store_picture_fn *each, void *context);
     enum commit (*lease_take)(struct store *store, const char *name, const char *holder,
                               int ttl_s, char *other, size_t other_size);
     void (*lease_drop)(struct store *store, const char *name, const char *holder);

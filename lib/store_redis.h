@@ -134,7 +134,7 @@ enum commit sr_held_drop(struct store *store, const char *host,
 bool sr_each_held(struct store *store, const char *host, store_held_fn *each,
                   void *context);
 void sr_count_floaters(struct store *store, struct route *const routes[], size_t n,
-                       int64_t now);
+                       const struct floater_from *from, int64_t now);
 void sr_note_arrivals(struct store *store, struct route *const routes[], size_t n,
                       const char *host, const char *queue_id, const char *message_id,
                       int64_t now);
@@ -150,6 +150,8 @@ enum commit sr_durable(struct store *store);
 /* store_redis_auth.c */
 bool sr_auth_add(struct store *store, const char *domain, const struct auth_row *rows,
                  size_t n);
+enum commit sr_ping_put(struct store *store, const struct ping_row *row);
+bool sr_each_ping(struct store *store, store_ping_fn *each, void *context);
 bool sr_each_auth(struct store *store, const char *domain, store_auth_fn *each,
                   void *context);
 enum commit sr_auth_drop(struct store *store, const char *domain);
@@ -159,6 +161,10 @@ enum commit sr_playbook_put(struct store *store, const struct playbook_put *put,
                             uint64_t *epoch);
 bool sr_each_playbook(struct store *store, const char *domain, store_playbook_fn *each,
                       void *context);
+
+/* store_redis_picture.c */
+bool sr_each_picture(struct store *store, const char *const *domains, size_t n,
+                     int64_t now, store_picture_fn *each, void *context);
 
 /* store_redis_recover.c */
 enum commit sr_recover(struct store *store, const char *path, bool force,

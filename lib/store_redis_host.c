@@ -4,7 +4,8 @@
  *
  * Host record, a field of sluice:hosts, TAB-separated:
  *     side=old fenced=<epoch> journaled=<epoch> swept=<epoch> seen=<unix ms>
- *     held=<n> loops=<n> left=<n> oldest=<unix s> version=<text> state=<text>
+ *     held=<n> loops=<n> left=<n> oldest=<unix s> waiting=<n> waits=<unix s>
+ *     version=<text> state=<text>
  * The scripts read side, fenced and journaled; control characters are taken out
  * of the texts, so no text can forge a figure.
  *
@@ -51,11 +52,12 @@ enum commit sr_host_put(struct store *store, const struct host *host)
     char version[sizeof(host->version)], state[sizeof(host->state)], rest[512];
     store_host_text(host->version, version, sizeof(version));
     store_host_text(host->state, state, sizeof(state));
-    /* 4 numbers of 20 digits and two texts of known size: fits. */
+    /* 6 numbers of 20 digits and two texts of known size: fits. */
     snprintf(rest, sizeof(rest),
              "held=%" PRIu64 "\tloops=%" PRIu64 "\tleft=%" PRIu64 "\toldest=%" PRId64
-             "\tversion=%s\tstate=%s",
-             host->held, host->loops, host->left, host->oldest, version, state);
+             "\twaiting=%" PRIu64 "\twaits=%" PRId64 "\tversion=%s\tstate=%s",
+             host->held, host->loops, host->left, host->oldest, host->deferred,
+             host->deferred_oldest, version, state);
     if (!sr_script_args(sr))
         return COMMIT_UNCERTAIN;
     redis_arg_text(&sr->args, host->name);
@@ -114,6 +116,8 @@ static bool host_decode(const char *name, const char *record, struct host *out)
     out->loops = host_number(record, "loops");
     out->left = host_number(record, "left");
     out->oldest = (int64_t)host_number(record, "oldest");
+    out->deferred = host_number(record, "waiting");
+    out->deferred_oldest = (int64_t)host_number(record, "waits");
     out->seen_ms = (int64_t)host_number(record, "seen");
     host_field(record, "version", out->version, sizeof(out->version));
     host_field(record, "state", out->state, sizeof(out->state));

@@ -30,6 +30,7 @@ enum commit sr_playbook_put(struct store *store, const struct playbook_put *put,
     redis_arg_text(&sr->args, put->domain);
     redis_arg_number(&sr->args, put->expect_epoch);
     redis_arg_number(&sr->args, put->anew);
+    redis_arg_number(&sr->args, put->run_epoch);
     for (size_t i = 0; i < put->count; i++) {
         redis_arg_text(&sr->args, put->fields[i].name);
         redis_arg_text(&sr->args, put->fields[i].value);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "auth_row.h"
 #include "held.h"
 
 #define ARRIVALS_MAX    "100000"
@@ -123,9 +124,12 @@ static const char *mailbox_of(const struct route *route)
 }
 
 void sr_count_floaters(struct store *store, struct route *const routes[], size_t n,
-                       int64_t now)
+                       const struct floater_from *from, int64_t now)
 {
     struct store_redis *sr = (struct store_redis *)store;
+    char client[AUTH_HELO_MAX + 1], name[AUTH_HELO_MAX + 1];
+    auth_row_helo(from->client, client);
+    auth_row_helo(from->name, name);
     redis_begin(sr->redis, sr->conf->lookup_timeout);
     bool any = false;
     for (size_t i = 0; i < n; i++) {
@@ -138,6 +142,10 @@ void sr_count_floaters(struct store *store, struct route *const routes[], size_t
         redis_args_reset(&sr->args);
         redis_arg_text(&sr->args, routes[i]->domain->name);
         redis_arg_number(&sr->args, (uint64_t)now);
+        redis_arg_number(&sr->args, STORE_HOURS);
+        redis_arg_number(&sr->args, STORE_SENDERS_MAX);
+        redis_arg_text(&sr->args, client);
+        redis_arg_text(&sr->args, name);
         redis_arg_text(&sr->args, mailbox_of(routes[i]));
         sr_script_queue(sr, SCRIPT_FLOATERS);
     }

@@ -172,6 +172,12 @@ static bool follows(const struct recovery *run, const struct event *event)
            strcmp(event->prev, run->last.id) == 0;
 }
 
+/* A base's lines of a playbook's run (policyd/keeper_base.c). */
+static bool is_base_of_run(const struct event *event)
+{
+    return event->op == EVENT_BASE && (event->letter == 'a' || event->letter == 'c');
+}
+
 static bool replay(void *context, const struct event *event)
 {
     struct recovery *run = context;
@@ -184,7 +190,7 @@ static bool replay(void *context, const struct event *event)
         run->stored_is_contained = true;
     if (event->op == EVENT_RECOVER)
         return true;
-    if (event->op == EVENT_PLAYBOOK)
+    if (event->op == EVENT_PLAYBOOK || is_base_of_run(event))
         return replay_playbook(run, event);
     return event->domain[0] ? replay_homes(run, event) : replay_hosts(run, event);
 }
@@ -281,16 +287,50 @@ static enum commit rebuild_totals(struct recovery *run, const char *domain,
     return run_step(run);
 }
 
+/* In which record's head the letter of a lock stands, and how often. */
+static bool count_lock(struct table *locks, const char *record, size_t len)
+{
+    const char *tab = memchr(record, '\t', len);
+    size_t head_len = tab ? (size_t)(tab - record) : len;
+    const char *known = table_get(locks, record, head_len, NULL);
+    char text[24];
+    int n = snprintf(text, sizeof(text), "%" PRIu64,
+                     (uint64_t)(known ? strtoull(known, NULL, 10) : 0) + 1);
+    return table_put(locks, record, head_len, text, (size_t)n);
+}
+
+static enum commit rebuild_locks(struct recovery *run, const char *domain,
+                                 const struct table *locks)
+{
+    enum commit commit = COMMIT_DONE;
+    const char *head, *count;
+    size_t head_len, count_len, cursor = 0, queued = 0;
+    while (commit == COMMIT_DONE &&
+           table_next(locks, &cursor, &head, &head_len, &count, &count_len)) {
+        if (queued == 0) {
+            start_step(run, "locks");
+            redis_arg_text(&run->sr->args, domain);
+        }
+        redis_arg(&run->sr->args, head, head_len);
+        redis_arg(&run->sr->args, count, count_len);
+        if (++queued == FIELDS_PER_STEP) {
+            commit = run_step(run);
+            queued = 0;
+        }
+    }
+    return commit == COMMIT_DONE && queued > 0 ? run_step(run) : commit;
+}
+
 static void start_homes(struct recovery *run, const char *domain)
 {
     start_step(run, "homes");
     redis_arg_text(&run->sr->args, domain);
 }
 
-/* The listed mailboxes; counts them by letter. */
+/* The listed mailboxes; counts them by letter, and by lock. */
 static enum commit rebuild_mailboxes(struct recovery *run,
                                      const struct domain_homes *domain,
-                                     uint64_t counts[4])
+                                     uint64_t counts[4], struct table *locks)
 {
     enum commit commit = COMMIT_DONE;
     const char *local, *record;
@@ -306,6 +346,11 @@ static enum commit rebuild_mailboxes(struct recovery *run,
         const char *letter = strchr("olrn", record[0]);
         if (letter)
             counts[letter - "olrn"]++;
+        if ((record[0] == 'l' || record[0] == 'r') &&
+            !count_lock(locks, record, record_len)) {
+            (void)out_of_memory(run);
+            return COMMIT_UNCERTAIN;
+        }
         run->mailboxes++;
         if (++queued == FIELDS_PER_STEP) {
             commit = run_step(run);
@@ -340,11 +385,19 @@ static enum commit rebuild_playbook(struct recovery *run,
 static enum commit rebuild_domain(struct recovery *run, const struct domain_homes *domain)
 {
     uint64_t counts[4] = { 0 };
+    struct table *locks = table_new();
+    if (!locks) {
+        (void)out_of_memory(run);
+        return COMMIT_UNCERTAIN;
+    }
     start_step(run, "clear");
     redis_arg_text(&run->sr->args, domain->name);
     enum commit commit = run_step(run);
     if (commit == COMMIT_DONE)
-        commit = rebuild_mailboxes(run, domain, counts);
+        commit = rebuild_mailboxes(run, domain, counts, locks);
+    if (commit == COMMIT_DONE)
+        commit = rebuild_locks(run, domain->name, locks);
+    table_free(locks);
     if (commit == COMMIT_DONE)
         commit = rebuild_totals(run, domain->name, counts);
     if (commit == COMMIT_DONE)

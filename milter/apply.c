@@ -593,7 +593,10 @@ void plan_count(const struct plan *plan, const struct session *session,
         if (counts(session, session->recipients[i]))
             routes[n++] = &session->recipients[i]->route;
     if (n > 0 && session->conf->side == SIDE_OLD)
-        store_count_floaters(store, routes, n, now);
+        store_count_floaters(
+            store, routes, n,
+            &(struct floater_from){ .client = session->client, .name = session->helo },
+            now);
     else if (n > 0)
         store_note_arrivals(store, routes, n, session->conf->hostname,
                             queue_id ? queue_id : "",

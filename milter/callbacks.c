@@ -34,6 +34,8 @@
 #include "apply.h"
 #include "authres.h"
 #include "clock.h"
+#include "counters.h"
+#include "figures.h"
 #include "log.h"
 #include "report.h"
 #include "session.h"
@@ -439,6 +441,8 @@ static void decide(struct session *session, struct store *store)
         route_finish(session->conf, routes[i]);
     }
     if (failed)
+        counters_add(COUNTER_STORE_FAILURES);
+    if (failed)
         report_store_trouble(store ? store_error(store)
                                    : "all connections to Redis are busy");
     free(routes);
@@ -512,6 +516,7 @@ static void count_sender(const struct client *client, const struct verified *ver
 static sfsistat refuse(SMFICTX *ctx, const struct client *client,
                        const struct verified *verified)
 {
+    counters_add(COUNTER_REJECTED);
     char text[ADDR_DOMAIN_MAX + 64] = "too many forged " AUTHRES_HEADER " fields";
     if (!verified->flooded)
         snprintf(text, sizeof(text), "refused by the DMARC policy of %s", verified->from);
@@ -552,6 +557,8 @@ static sfsistat pass_on(SMFICTX *ctx, const struct client *client,
     write_results(ctx, verified, queue_id);
     bool hold = enforced(pool_conf(client->pool), verified) == DMARC_QUARANTINE &&
                 put_on_hold(ctx, client, queue_id);
+    if (hold)
+        counters_add(COUNTER_QUARANTINED);
     if (verified->done)
         report_verified(client->session, verified, hold ? "quarantine" : "none", NULL,
                         queue_id);
@@ -579,6 +586,7 @@ static sfsistat decide_message(SMFICTX *ctx, struct client *client,
         write_results(ctx, verified, queue_id);
     plan_apply(&plan, session, &mta, store, queue_id, now);
     report_message(&plan, session, verified->words, queue_id);
+    figures_plan(&plan, session);
     plan_count(&plan, session, store, queue_id, now);
     if (store)
         pool_give(client->pool, store);
@@ -607,6 +615,7 @@ static sfsistat end_of_message(SMFICTX *ctx, struct client *client)
     struct verified verified = { .from = "" };
     if (client->verification)
         verify_finish(client->verification, &verified);
+    figures_message(&verified);
     sfsistat result = settle_message(ctx, client, &verified);
     /* What is tried later will be counted when it comes again. */
     if (verified.done && result != SMFIS_TEMPFAIL)

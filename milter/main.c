@@ -28,6 +28,7 @@
 #include "callbacks.h"
 #include "conf.h"
 #include "daemon.h"
+#include "figures.h"
 #include "log.h"
 #include "pool.h"
 #include "start.h"
@@ -212,6 +213,8 @@ static int serve(struct conf *conf)
         log_warnx("%s", error);
         return EXIT_NO_SERVICE;
     }
+    if (!figures_start(conf))
+        log_warnx("no threads: no figures for sluice-policyd");
     look_at_store(pool);
     callbacks_use(pool);
     log_info("version %s, %s side, %zu domains, listening on %s", PACKAGE_VERSION,
@@ -221,6 +224,7 @@ static int serve(struct conf *conf)
     notify("STOPPING=1");
     callbacks_drain(DRAIN_SECONDS);
     callbacks_end_tally();
+    figures_end(conf);
     log_info("stopped");
     return result == MI_SUCCESS ? EXIT_FINE : EXIT_NO_SERVICE;
 }

@@ -70,6 +70,8 @@ struct keeper {
     struct host host;    /* as it is to be written */
     struct host written; /* as it was written */
     bool host_known;     /* its old record was read */
+    uint64_t lock_open;  /* oldest lock that was not confirmed when last looked; 0 */
+    uint64_t lock_last;  /* the newest one */
     bool append_failed;
     int64_t beat_ms, trim_ms;
     int64_t complained_ms;
@@ -126,6 +128,26 @@ static void set_state(struct keeper *keeper, const struct release_figures *figur
     memcpy(keeper->host.state, state, sizeof(state));
 }
 
+/* `sluice audit` learns from this line when a lock was complete on this host, so it
+ * is written before anybody is told. */
+static void say_confirmed(struct keeper *keeper, uint64_t fenced)
+{
+    if (keeper->lock_open == 0 || fenced < keeper->lock_open)
+        return;
+    log_info("fence: confirmed up to change %llu on %s", (unsigned long long)fenced,
+             keeper->host.name);
+    keeper->lock_open = fenced < keeper->lock_last ? fenced + 1 : 0;
+}
+
+static void note_lock(struct keeper *keeper, const struct event *event)
+{
+    if (event->op != EVENT_LOCK && event->op != EVENT_ROLLBACK)
+        return;
+    keeper->lock_last = event->at.epoch;
+    if (keeper->lock_open == 0)
+        keeper->lock_open = event->at.epoch;
+}
+
 static void fill_host(struct keeper *keeper)
 {
     struct release_figures figures;
@@ -136,11 +158,14 @@ static void fill_host(struct keeper *keeper)
         host->journaled = journal_position(keeper->journal).epoch;
     if (keeper->fence)
         host->fenced = fence_epoch(keeper->fence);
+    say_confirmed(keeper, host->fenced);
     host->swept = figures.swept;
     host->held = figures.held;
     host->loops = figures.loops;
     host->left = figures.left;
     host->oldest = figures.oldest;
+    host->deferred = figures.deferred;
+    host->deferred_oldest = figures.deferred_oldest;
     set_state(keeper, &figures);
 }
 
@@ -150,7 +175,7 @@ static bool news(const struct keeper *keeper)
 {
     const struct host *a = &keeper->host, *b = &keeper->written;
     return a->fenced != b->fenced || a->swept != b->swept || a->held != b->held ||
-           a->left != b->left || a->loops != b->loops || a->journaled != b->journaled ||
+           a->left != b->left || a->deferred != b->deferred || a->loops != b->loops || a->journaled != b->journaled ||
            !a->state[0] != !b->state[0];
 }
 
@@ -261,8 +286,11 @@ static bool start_fence(struct keeper *keeper)
         return false;
     }
     fence_reached(keeper->fence, at.epoch);
-    if (fence_pending(keeper->fence) > 0)
+    if (fence_pending(keeper->fence) > 0) {
         log_info("fence: goes on after change %llu", (unsigned long long)confirmed);
+        keeper->lock_open = confirmed + 1;
+        keeper->lock_last = at.epoch;
+    }
     return true;
 }
 
@@ -282,6 +310,7 @@ static bool take_event(void *context, const struct event *event)
     }
     log_debug("change %llu: %s %s", (unsigned long long)event->at.epoch,
               event_op_name(event->op), event->domain);
+    note_lock(keeper, event);
     if (keeper->fence && !fence_event(keeper->fence, event)) {
         fence_free(keeper->fence);
         keeper->fence = NULL;

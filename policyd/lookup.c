@@ -31,6 +31,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <event2/event.h>
 #include <hiredis/async.h>
@@ -47,12 +48,23 @@
 #define COMPLAINT_EVERY 1000
 #define ADDRESSES_MAX   8
 
+/* See struct lookup_figures. Written by the loop alone. */
+struct counters {
+    _Atomic uint64_t found, absent, failed, outages, refusals, sum_us;
+    _Atomic uint64_t bucket[LOOKUP_BUCKETS + 1];
+};
+const uint32_t lookup_bucket_us[LOOKUP_BUCKETS] = { 100,   250,   500,    1000,
+                                                    2500,  5000,  10000,  25000,
+                                                    50000, 100000, 250000, 1000000 };
+
 /* All lookups of one loop turn. */
 struct batch {
     STAILQ_HEAD(, query) queries;
     STAILQ_ENTRY(batch) next;
     struct position head; /* of the journal, when the batch was sent */
     int64_t sent;         /* ms */
+    int64_t begun_us;     /* the first lookup of it */
+    uint64_t took_us;
     bool valid;           /* the history was confirmed */
 };
 STAILQ_HEAD(batch_list, batch);
@@ -92,6 +104,7 @@ struct lookups {
 
     TAILQ_HEAD(, query) open; /* in order of their numbers */
     _Atomic uint64_t started, answered;
+    struct counters counters;
 
     int64_t last_alarm, last_complaint;
 };
@@ -117,6 +130,52 @@ uint64_t lookups_started(const struct lookups *l)
 uint64_t lookups_answered(const struct lookups *l)
 {
     return atomic_load(&l->answered);
+}
+
+/* No other thread writes. */
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static void count_failed(struct lookups *l)
+{
+    add(&l->counters.failed, 1);
+}
+
+static void count_answer(struct lookups *l, const struct query *query, uint64_t took_us)
+{
+    struct counters *counters = &l->counters;
+    size_t i = 0;
+    if (query->route.lookup == LOOKUP_FAILED) {
+        count_failed(l);
+        return;
+    }
+    add(query->route.lookup == LOOKUP_FOUND ? &counters->found : &counters->absent, 1);
+    while (i < LOOKUP_BUCKETS && took_us > lookup_bucket_us[i])
+        i++;
+    add(&counters->bucket[i], 1);
+    add(&counters->sum_us, took_us);
+}
+
+void lookups_figures(const struct lookups *l, struct lookup_figures *out)
+{
+    out->found = atomic_load(&l->counters.found);
+    out->absent = atomic_load(&l->counters.absent);
+    out->failed = atomic_load(&l->counters.failed);
+    out->outages = atomic_load(&l->counters.outages);
+    out->refusals = atomic_load(&l->counters.refusals);
+    out->sum_us = atomic_load(&l->counters.sum_us);
+    for (size_t i = 0; i <= LOOKUP_BUCKETS; i++)
+        out->bucket[i] = atomic_load(&l->counters.bucket[i]);
+}
+
+static int64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 bool lookups_up(const struct lookups *l)
@@ -151,6 +210,7 @@ static struct batch *batch_new(struct lookups *l)
     if (!batch)
         return NULL;
     memset(batch, 0, sizeof(*batch));
+    batch->begun_us = now_us();
     STAILQ_INIT(&batch->queries);
     return batch;
 }
@@ -168,6 +228,7 @@ static void fail_batch(struct lookups *l, struct batch *batch)
     while ((query = STAILQ_FIRST(&batch->queries))) {
         STAILQ_REMOVE_HEAD(&batch->queries, in_batch);
         query->route.lookup = LOOKUP_FAILED;
+        count_failed(l);
         settle(l, query);
     }
     STAILQ_INSERT_HEAD(&l->spare, batch, next);
@@ -191,10 +252,11 @@ bool lookup_start(struct lookups *l, struct query *query)
 {
     query->waiting = false;
     query->route.lookup = LOOKUP_FAILED;
-    if (l->circuit != UP || l->waiting >= IN_FLIGHT_MAX)
+    if (l->circuit != UP || l->waiting >= IN_FLIGHT_MAX ||
+        (!l->collecting && !(l->collecting = batch_new(l)))) {
+        count_failed(l);
         return false;
-    if (!l->collecting && !(l->collecting = batch_new(l)))
-        return false;
+    }
     if (!l->flush_wanted) {
         l->flush_wanted = true;
         /* Runs after the events that are ready in this turn. */
@@ -297,8 +359,11 @@ static void on_chain(redisAsyncContext *redis, void *raw, void *unused)
         return;
     }
     batch->valid = history_holds(l, &batch->head, reply);
+    batch->took_us = (uint64_t)(now_us() - batch->begun_us);
     if (batch->valid)
         l->last_alarm = 0;
+    else
+        add(&l->counters.refusals, 1);
 }
 
 static struct route_value value_of(const redisReply *reply, size_t n)
@@ -335,6 +400,7 @@ static void on_home(redisAsyncContext *redis, void *raw, void *unused)
     } else {
         query->route.lookup = LOOKUP_FAILED;
     }
+    count_answer(l, query, batch->took_us);
     if (last) {
         STAILQ_REMOVE_HEAD(&l->sent, next);
         STAILQ_INSERT_HEAD(&l->spare, batch, next);
@@ -442,6 +508,7 @@ static void open_circuit(struct lookups *l, const char *reason)
     bool was_up = l->circuit == UP;
     drop_redis(l);
     l->circuit = DOWN;
+    add(&l->counters.outages, was_up);
     if (was_up || strcmp(l->reason, reason) != 0)
         log_warnx("no lookups, mail for managed domains is tried later: %s: %s",
                   l->conf->redis.text, reason);

@@ -5,8 +5,8 @@
  * at the latest then. After a failure the circuit is open: lookups fail at
  * once until a background probe has connected again.
  *
- * Everything but lookups_started() and lookups_answered() belongs to the
- * thread of the loop.
+ * Everything but lookups_started(), lookups_answered() and lookups_figures() belongs
+ * to the thread of the loop.
  */
 #ifndef SLUICE_LOOKUP_H
 #define SLUICE_LOOKUP_H
@@ -65,6 +65,20 @@ uint64_t lookups_started(const struct lookups *lookups);
 /* Every lookup up to this number has been answered and its answer handed to
  * the kernel, or its connection closed. */
 uint64_t lookups_answered(const struct lookups *lookups);
+
+/* What became of all lookups since the start, from any thread. */
+#define LOOKUP_BUCKETS 12
+extern const uint32_t lookup_bucket_us[LOOKUP_BUCKETS];
+struct lookup_figures {
+    uint64_t found, absent, failed;
+    uint64_t outages;   /* how often Redis was lost */
+    uint64_t refusals;  /* batches whose history was not this host's */
+    /* Of those that Redis answered: how many within lookup_bucket_us[i] (and not
+     * within the one before), the last one: later. */
+    uint64_t bucket[LOOKUP_BUCKETS + 1];
+    uint64_t sum_us;
+};
+void lookups_figures(const struct lookups *lookups, struct lookup_figures *out);
 
 /* Whether lookups go to Redis at present (not: circuit open). */
 bool lookups_up(const struct lookups *lookups);

@@ -35,16 +35,19 @@
 #include "conn.h"
 #include "daemon.h"
 #include "helper.h"
+#include "http.h"
 #include "journal.h"
 #include "keeper.h"
 #include "listener.h"
 #include "log.h"
 #include "lookup.h"
+#include "stats.h"
 #include "systemd.h"
 
 #define DRAIN_S       5
 #define FIRST_PROBE_S 2
-#define FILES_RESERVE 64 /* besides clients: journal, Redis, log, helper */
+/* Besides clients: the status page's, journal, Redis, log, helper. */
+#define FILES_RESERVE (HTTP_CLIENTS_MAX + 64)
 
 enum { SERVICES = 2 };
 
@@ -69,6 +72,10 @@ struct daemon {
     struct lookups *lookups;
     struct conns *conns;
     struct keeper *keeper;
+    struct stats *stats;
+    int http_fd; /* -1: none, or http's */
+    bool http_made;
+    struct http *http;
     bool stopping;
     int status;
 };
@@ -159,6 +166,25 @@ static void name_endpoints(struct daemon *d)
     memcpy(d->endpoints, rows, sizeof(rows));
 }
 
+static bool open_http(struct daemon *d, const struct daemon_identity *identity)
+{
+    const struct conf_endpoint *at = &d->conf->http.listen;
+    char error[512];
+    d->http_fd = systemd_socket("http");
+    if (d->http_fd >= 0 && !at->text) {
+        log_warnx("the service manager has a socket \"http\", and policyd.http is not "
+                  "set: set it to the same address");
+        return false;
+    }
+    if (d->http_fd >= 0 || !at->text)
+        return true;
+    d->http_fd = listener_socket(at, "policyd.http", identity->gid, error, sizeof(error));
+    d->http_made = d->http_fd >= 0;
+    if (!d->http_made)
+        log_warnx("%s", error);
+    return d->http_made;
+}
+
 static bool open_sockets(struct daemon *d, const struct daemon_identity *identity)
 {
     char error[512];
@@ -174,11 +200,24 @@ static bool open_sockets(struct daemon *d, const struct daemon_identity *identit
         }
         e->made = true;
     }
-    return true;
+    return open_http(d, identity);
+}
+
+static void close_http(struct daemon *d)
+{
+    if (d->http_made && d->conf->http.listen.path)
+        (void)unlink(d->conf->http.listen.path);
+    d->http_made = false;
+    http_free(d->http);
+    d->http = NULL;
+    if (d->http_fd >= 0)
+        close(d->http_fd);
+    d->http_fd = -1;
 }
 
 static void close_sockets(struct daemon *d)
 {
+    close_http(d);
     for (int i = 0; i < SERVICES; i++) {
         struct endpoint *e = &d->endpoints[i];
         /* While we listen, nobody else takes the path. Its directory may not be
@@ -215,6 +254,7 @@ static void warn_of_restart(const struct conf *old, const struct conf *new)
     } fixed[] = {
         { "policyd.policy", old->policy_listen.text, new->policy_listen.text },
         { "policyd.map", old->map_listen.text, new->map_listen.text },
+        { "policyd.http", old->http.listen.text, new->http.listen.text },
         { "user", old->user, new->user },
         { "group", old->group, new->group },
         { "postfix-config", old->postfix_config, new->postfix_config },
@@ -241,6 +281,9 @@ static void on_hup(evutil_socket_t signal_number, short what, void *context)
         conns_reload(d->conns, conf);
         lookups_reload(d->lookups, conf);
         keeper_reload(d->keeper, conf);
+        stats_reload(d->stats, conf);
+        if (d->http)
+            http_reload(d->http, conf);
         log_info("%s: read again", conf->path);
         conf_unref(d->conf);
         d->conf = conf;
@@ -371,21 +414,34 @@ static bool start_listeners(struct daemon *d)
     return true;
 }
 
-/* The keeper's thread leaves signals to this one. */
-static bool start_keeper(struct daemon *d)
+/* The threads leave signals to this one. */
+static bool start_threads(struct daemon *d)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     d->keeper = keeper_start(d->conf, d->helper, d->lookups);
+    d->stats = stats_start(d->conf, d->lookups);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!d->keeper)
-        return false;
+    return d->keeper && d->stats;
+}
+
+static bool watch_keeper(struct daemon *d)
+{
     int fd = keeper_failed_fd(d->keeper);
     if (fd < 0)
         return true;
     d->failed = event_new(d->base, fd, EV_READ, on_keeper_failed, d);
     return d->failed && event_add(d->failed, NULL) == 0;
+}
+
+static bool start_http(struct daemon *d)
+{
+    if (d->http_fd < 0)
+        return true;
+    d->http = http_new(d->base, d->conf, d->stats, d->lookups, d->http_fd);
+    d->http_fd = -1;
+    return d->http != NULL;
 }
 
 static bool start(struct daemon *d)
@@ -400,8 +456,8 @@ static bool start(struct daemon *d)
     if (!d->lookups)
         return false;
     d->conns = conns_new(d->base, d->conf, d->lookups);
-    return d->conns && start_keeper(d) && await_lookups(d) &&
-           (d->stopping || start_listeners(d));
+    return d->conns && start_threads(d) && watch_keeper(d) && await_lookups(d) &&
+           (d->stopping || (start_listeners(d) && start_http(d)));
 }
 
 static void end(struct daemon *d)
@@ -411,6 +467,7 @@ static void end(struct daemon *d)
     conns_free(d->conns);
     if (d->keeper)
         keeper_stop(d->keeper);
+    stats_stop(d->stats);
     lookups_free(d->lookups);
     if (d->head)
         journal_reader_free(d->head);
@@ -457,7 +514,7 @@ static int run(struct daemon *d)
 int main(int argc, char **argv)
 {
     struct options options;
-    struct daemon d = { .endpoints = { { .fd = -1 }, { .fd = -1 } } };
+    struct daemon d = { .endpoints = { { .fd = -1 }, { .fd = -1 } }, .http_fd = -1 };
     char error[512];
 
     int status = parse_options(argc, argv, &options);

@@ -722,6 +722,22 @@ static void look_for_missing(struct sweep *sweep)
 /* ---- figures and the whole -----------------------------------------------------------
  */
 
+/* Messages that the other side has not taken yet. */
+static void count_deferred(const struct sweep *sweep, struct release_figures *figures)
+{
+    figures->deferred = 0;
+    figures->deferred_oldest = 0;
+    for (size_t i = 0; i < sweep->message_count; i++) {
+        const struct release_facts *facts = &sweep->messages[i].facts;
+        if (facts->queue != QUEUE_DEFERRED ||
+            facts->forward + facts->redirect <= facts->ours)
+            continue;
+        figures->deferred++;
+        if (figures->deferred_oldest == 0 || facts->arrival < figures->deferred_oldest)
+            figures->deferred_oldest = facts->arrival;
+    }
+}
+
 static void count(struct sweep *sweep)
 {
     struct release_figures *figures = &sweep->release->figures;
@@ -733,13 +749,16 @@ static void count(struct sweep *sweep)
             continue;
         figures->held++;
         figures->loops += record->held.kind == HELD_LOOP;
-        if (figures->oldest == 0 || record->held.since < figures->oldest)
+        /* What DMARC holds waits for a person, however long: it is not late. */
+        if (record->held.kind != HELD_DMARC &&
+            (figures->oldest == 0 || record->held.since < figures->oldest))
             figures->oldest = record->held.since;
     }
     for (size_t i = 0; i < sweep->message_count; i++)
         figures->held +=
             sweep->messages[i].action == RELEASE_HOLD &&
             !(sweep->messages[i].record && sweep->messages[i].record->on_hold);
+    count_deferred(sweep, figures);
     figures->left = sweep->left;
     if (!sweep->failed)
         figures->error[0] = '\0';

@@ -96,6 +96,8 @@ struct release_figures {
     uint64_t held, loops, left;
     uint64_t swept;  /* epoch after which nothing was left */
     int64_t oldest;  /* unix s; 0: none */
+    uint64_t deferred;       /* see struct host */
+    int64_t deferred_oldest;
     char error[160]; /* why the last sweep failed; "" */
 };
 void release_figures(const struct release *release, struct release_figures *out);

@@ -54,7 +54,7 @@ local function import(name, record, more)
     if not record then
         local made = more and own_head .. merge('', more) or own_head
         put(change, name, made, name .. '\t' .. made)
-        count(change, nil, own_letter)
+        count(change, nil, own_head)
         return 'M', '', made
     end
     local letter, epoch, since, rest = parse_record(record)
@@ -90,7 +90,7 @@ local function transition(name, record, more)
     if verdict.status == 'M' then
         put(change, name, verdict.record, name)
         if name ~= '' then
-            count(change, verdict.from, change.rule.to)
+            count(change, verdict.head, verdict.new_head)
         end
     end
     return verdict.status, verdict.head, verdict.record

@@ -57,7 +57,7 @@ for i = 1, #found, 2 do
         if verdict.status == 'M' then
             put(change, name, verdict.record, name)
             if name ~= '' then
-                count(change, verdict.from, change.rule.to)
+                count(change, verdict.head, verdict.new_head)
             end
         elseif verdict.status == 'A' then
             reached = math.max(reached, tonumber(verdict.epoch, 16))

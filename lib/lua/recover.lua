@@ -6,6 +6,7 @@
 --   homes  3 domain, pairs of local part and record
 --   playbook 3 domain, 4 whether what is there is dropped, pairs of field and value
 --   totals 3 domain, pairs of letter and number
+--   locks  3 domain, pairs of head of a record and number
 --   ids    pairs of epoch and event id
 --   finish 3 journal's last epoch, 4 its id, 5 floor, 6 id of the event,
 --          7 secret if there is none, pairs of host and side
@@ -25,10 +26,11 @@ if step == 'playbook' then
     return { 'OK' }
 end
 if step == 'clear' then
-    redis.call('UNLINK', KEY .. 'home:' .. ARGV[3], KEY .. 'totals:' .. ARGV[3])
+    redis.call('UNLINK', KEY .. 'home:' .. ARGV[3], KEY .. 'totals:' .. ARGV[3],
+               KEY .. 'locks:' .. ARGV[3])
     redis.call('SADD', KEY .. 'domains', ARGV[3])
-elseif step == 'homes' or step == 'totals' then
-    local key = KEY .. (step == 'homes' and 'home:' or 'totals:') .. ARGV[3]
+elseif step == 'homes' or step == 'totals' or step == 'locks' then
+    local key = KEY .. (step == 'homes' and 'home' or step) .. ':' .. ARGV[3]
     redis.call('HSET', key, unpack(ARGV, 4))
 elseif step == 'ids' then
     redis.call('HSET', chain, unpack(ARGV, 3))

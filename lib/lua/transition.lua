@@ -27,7 +27,7 @@ end
 local function change_begin(at, op, domain, force, without)
     local change = { at = at, op = op, domain = domain, rule = RULES[op],
                      key = KEY .. 'home:' .. domain, time = now(),
-                     writes = {}, lines = {}, delta = {}, judged = {}, made = 0 }
+                     writes = {}, lines = {}, delta = {}, locks = {}, judged = {}, made = 0 }
     change.epoch = string.format('%x', at.epoch + 1)
     local fence, found = hosts(without, change.rule and change.rule.delivers)
     change.fence = force and math.huge or fence
@@ -60,13 +60,23 @@ local function judge(change, record)
     return verdict
 end
 
--- Counts a mailbox's way from one letter (nil: new) to another. The domain's
--- own record is not counted.
+-- Counts a mailbox's way from one head of a record (nil: new) to another: by
+-- state, and those that are locked by the change that locked them, so that the
+-- oldest lock is known without a look at every mailbox. The domain's own record is
+-- not counted.
 local function count(change, from, to)
-    if from then
-        change.delta[from] = (change.delta[from] or 0) - 1
+    local delta, locks = change.delta, change.locks
+    local letter = string.sub(to, 1, 1)
+    delta[letter] = (delta[letter] or 0) + 1
+    if letter == 'l' or letter == 'r' then
+        locks[to] = (locks[to] or 0) + 1
     end
-    change.delta[to] = (change.delta[to] or 0) + 1
+    if not from then return end
+    letter = string.sub(from, 1, 1)
+    delta[letter] = (delta[letter] or 0) - 1
+    if letter == 'l' or letter == 'r' then
+        locks[from] = (locks[from] or 0) - 1
+    end
 end
 
 -- Notes that the field gets the record; line is its line of the event.
@@ -94,5 +104,14 @@ local function change_commit(change, letter, id)
         if delta ~= 0 then
             redis.call('HINCRBY', KEY .. 'totals:' .. change.domain, state, delta)
         end
+    end
+    for head, delta in pairs(change.locks) do
+        local key = KEY .. 'locks:' .. change.domain
+        if delta ~= 0 and redis.call('HINCRBY', key, head, delta) <= 0 then
+            redis.call('HDEL', key, head)
+        end
+    end
+    if change.op == 'flip' then
+        redis.call('HSET', KEY .. 'totals:' .. change.domain, 'flipped', change.time)
     end
 end

@@ -10,11 +10,14 @@ Contract
   case.check()                  the document of "dns check"
   case.states(document)         {(name, type, server number): state}
   case.rules(document)          {rule: result}, the worst of each
+  case.start(*words)            the command as a Popen, to be signalled
+  case.sluice(..., shift=S)     with a clock that is S seconds ahead (needs cc)
 """
 
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 
 from cli_case import Result
@@ -23,6 +26,7 @@ from parts.dns import Dns, Tsig, txt
 from parts.process import Ports, run
 
 BINDIR = os.environ.get("SLUICE_BINDIR", SOURCE)
+HERE = os.path.dirname(os.path.abspath(__file__))
 DOMAIN = "example.test"
 
 RECORDS = [
@@ -46,14 +50,14 @@ PLAN = """\
 CONFIG = """\
 side = old
 hostname = "mx1.example.com"
-redis = "unix:/nonexistent/redis.sock"
+redis = "{redis}"
 state-dir = "{directory}/state"
 log = stderr
 dns {{
   resolvers = {{"{resolver}"}}
-  parent = {{"{parent}"}}
+  {parents}
   port = {port}
-  timeout = 500
+  timeout = {timeout}
   {more}
 }}
 domain "example.test" {{
@@ -89,11 +93,16 @@ class Case:
         server.zone(DOMAIN, ["@ NS ns2",
                              "ns2 A 127.0.0.2", *records])
 
-    def configure(self, plan=PLAN, more=""):
+    def configure(self, plan=PLAN, more="", timeout=500, parent=None,
+                  resolver=None, redis="unix:/nonexistent/redis.sock"):
+        """parent "": none, the resolver has to find it."""
+        parent = self.parent.server if parent is None else parent
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(
-                directory=self.directory, resolver=self.first.server,
-                parent=self.parent.server, port=self.port, plan=plan,
+                directory=self.directory, plan=plan, port=self.port,
+                resolver=resolver or self.first.server, redis=redis,
+                parents=f'parent = {{"{parent}"}}' if parent else "",
+                timeout=timeout,
                 more=more or f'server = "{self.first.server}" '
                              f'key-file = "{self.key_file}"'))
 
@@ -101,8 +110,24 @@ class Case:
         return [os.path.join(BINDIR, "sluice"), "-c", self.config, "dns",
                 *words]
 
-    def sluice(self, *words, timeout=60):
-        return Result(*run(self.argv(*words), check=False, timeout=timeout))
+    def sluice(self, *words, timeout=60, shift=None):
+        env = None if shift is None else self._shifted(shift)
+        return Result(*run(self.argv(*words), check=False, timeout=timeout,
+                           env=env))
+
+    def start(self, *words):
+        return subprocess.Popen(self.argv(*words), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, text=True,
+                                stderr=subprocess.PIPE)
+
+    def _shifted(self, seconds):
+        library = os.path.join(self.directory, "shift.so")
+        if not os.path.exists(library):
+            run(["cc", "-shared", "-fPIC", "-o", library,
+                 os.path.join(HERE, "clock_shift.c"), "-ldl"])
+        return {**os.environ, "LD_PRELOAD": library,
+                "CLOCK_SHIFT": str(seconds),
+                "ASAN_OPTIONS": "verify_asan_link_order=0"}
 
     def follow(self, records):
         self.serve(self.second, records)

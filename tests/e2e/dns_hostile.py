@@ -35,10 +35,18 @@ Contract
   Serves thousands of queries a second from one thread; late answers wait in a
   queue and hold up nobody.
 
+  with Twisting(upstream_port, mode, address=...) as dns
+      a real server's answers, made wrong in one way: "" (not at all), "silent",
+      "refused", "servfail", "truncated" (and by TCP: closed), "drip" (by TCP a
+      byte now and then), "wrong-id", "wrong-question", "garbage", "lame" (not
+      authoritative), "huge", "cname-loop", "empty", "unsigned" (it says done,
+      and does nothing). dns.mode may be changed while it runs
+
 As a program: dns_hostile.py ADDRESS:PORT UPSTREAM_PORT DELAY_MS passes every
 query on to 127.0.0.1:UPSTREAM_PORT and each answer back so much later.
 """
 
+import contextlib
 import heapq
 import itertools
 import ipaddress
@@ -504,6 +512,75 @@ class Delaying(HostileDns):
                     return 0, None
                 if packet[:2] == data[:2]:
                     return self.delay, packet
+
+
+class Twisting(Delaying):
+    DRIP_S = 0.05
+    CODES = {"refused": 5, "servfail": 2, "unsigned": 0, "empty": 0}
+    UNHEARD = ("silent", *CODES)  # these never reach the real server
+
+    def __init__(self, upstream_port, mode="", **options):
+        super().__init__(upstream_port, 0, **options)
+        self.mode = mode
+
+    def answer(self, data, transport):
+        mode = self.mode
+        if mode == "silent":
+            return 0, None
+        try:
+            query = Query(data)
+        except (ValueError, IndexError, struct.error):
+            return 0, None
+        opcode = data[2] & 0x78
+        if mode in self.CODES:
+            packet = _message(query, query.id, query.question,
+                              self.CODES[mode], [])
+            return 0, packet[:2] + bytes([packet[2] | opcode]) + packet[3:]
+        wait, packet = super().answer(data, transport)
+        if packet is None or not mode:
+            return wait, packet
+        return wait, self._twist(mode, query, packet, transport)
+
+    @staticmethod
+    def _twist(mode, query, packet, transport):
+        if mode in ("truncated", "drip") and transport == "udp":
+            return _message(query, query.id, query.question, 0, [],
+                            truncated=True)
+        if mode == "wrong-id":
+            return bytes([packet[0] ^ 0x55]) + packet[1:]
+        if mode == "wrong-question":
+            return _message(query, query.id, wire_name("another.invalid")
+                            + query.question[-4:], 0, [])
+        if mode == "garbage":
+            return packet[:2] + b"\xff" * 60
+        if mode == "lame":
+            return packet[:2] + bytes([packet[2] & ~4]) + packet[3:]
+        owner = wire_name(query.name)
+        if mode == "huge":
+            return _message(query, query.id, query.question, 0, [
+                owner + struct.pack("!HHIHHH", TYPES["A"], 1, 60, 4, 0, n)
+                for n in range(2000)], truncated=transport == "udp")
+        if mode == "cname-loop":
+            return _message(query, query.id, query.question, 0, [
+                owner + struct.pack("!HHIH", TYPES["CNAME"], 1, 60,
+                                    len(owner)) + owner])
+        return packet
+
+    def _converse(self, connection):
+        if self.mode == "truncated":
+            connection.close()
+        elif self.mode == "drip":
+            self._drip(connection)
+        else:
+            super()._converse(connection)
+
+    def _drip(self, connection):
+        """A message of 1,000 bytes is announced; each byte is late."""
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(struct.pack("!H", 1000))
+            for _ in range(200):
+                connection.sendall(b"\0")
+                time.sleep(self.DRIP_S)
 
 
 def main():

@@ -167,7 +167,7 @@ def test_a_command_instead():
     with dns_case() as case:
         script = os.path.join(case.directory, "apply")
         with open(script, "w", encoding="utf-8") as file:
-            file.write(f"#!/bin/sh\nexec knsupdate -k {case.key_file}.knot "
+            file.write(f"#!/bin/sh\nexec knsupdate -t 1 -r 0 -k {case.key_file}.knot "
                        f"\"$1\"\n")
         with open(case.key_file + ".knot", "w", encoding="utf-8") as file:
             file.write(f"{case.key.algorithm}:{case.key.name}:"

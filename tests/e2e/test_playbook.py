@@ -10,8 +10,10 @@ import signal
 import subprocess
 import time
 
-from cli_case import cli_case, wait_for
+from cli_case import BINDIR, Result, cli_case, wait_for
 from harness import SOURCE, expect, expect_true
+from parts.process import run
+from policyd_case import policyd_case
 
 DOMAIN = "example.com"
 SHIPPED = os.path.join(SOURCE, "conf", "playbooks")
@@ -52,8 +54,9 @@ phase "Move" {{
 # Notes its first argument; fails, or hangs, when a file of that name says so.
 NOTE = """\
 #!/bin/sh
+mkdir -p {directory}/work && cd {directory}/work
 echo "$@" >> {directory}/trace
-[ -e {directory}/hang-$1 ] && exec sleep 100
+[ -e {directory}/hang-$1 ] && sleep 100
 [ -e {directory}/fail-$1 ] && echo "sluice: $1 is broken" >&2 && exit 3
 echo "$1 went well"
 exit 0
@@ -307,3 +310,462 @@ def test_shipped_ones_are_listed_and_shown():
                 page = case.sluice("playbook", "show", name, "--format", form)
                 expect(f"{name} as {form}", page.code, 0)
                 expect_true("has its last phase", len(page.out) > 2000)
+
+
+# ---- killed, and gone back, at every step -----------------------------------
+
+CHAIN = """\
+title = "A chain"
+window = 1d
+phase "All" {{
+{steps}
+}}
+"""
+
+CHAIN_STEP = """\
+  step "s{i}" {{
+    title = "Step {i}" owner = "sluice"  usually = 1s
+    pre = {{"check-command", "{note}", "pre{i}"}}
+    action = {{"command", "{note}", "do{i}"}}
+    post = {{"check-command", "{note}", "post{i}"}}
+    undo = {{"command", "{note}", "undo{i}"}}
+  }}
+"""
+CHAIN_STEPS = 3
+PARTS = [f"{part}{i}" for i in range(1, CHAIN_STEPS + 1)
+         for part in ("pre", "do", "post")]
+
+
+@contextlib.contextmanager
+def chain_case():
+    with book_case() as book:
+        book.path = book.case.file("chain.conf", CHAIN.format(steps="".join(
+            CHAIN_STEP.format(i=i, note=book.program)
+            for i in range(1, CHAIN_STEPS + 1))))
+        yield book
+
+
+def processes_of(directory):
+    """What a program of this case has started: it works in that directory."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd") == f"{directory}/work":
+                found.append(int(pid))
+    return found
+
+
+def children_of(pid):
+    found = []
+    for child in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{child}/stat", encoding="ascii",
+                      errors="replace") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(child))
+    return found
+
+
+def at_part(book, part, act):
+    """Runs until `part` is at work, then act(runner)."""
+    book.flag(f"hang-{part}")
+    with subprocess.Popen(book.case.argv("playbook", "run", DOMAIN),
+                          stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as runner:
+        wait_for(lambda: book.trace()[-1:] == [part], f"{part} is at work")
+        act(runner)
+        runner.wait(30)
+    book.unflag(f"hang-{part}")
+
+
+def check_chain(done, trace, what):
+    """No step before the one above it was done, and each was done."""
+    order = [entry for i, entry in enumerate(trace)
+             if i == 0 or trace[i - 1] != entry]
+    expect(f"{what}: every part, in order", [
+        part for i, part in enumerate(order)
+        if part not in order[:i]], done)
+
+
+def test_runner_killed_at_every_part():
+    with chain_case() as book:
+        book("start", book.path, DOMAIN)
+        for part in PARTS:
+            at_part(book, part, lambda runner: runner.kill())
+            wait_for(lambda: not processes_of(book.case.directory),
+                     f"{part}: what the killed one had started is gone")
+        last = book("run", DOMAIN)
+        expect(f"it ends ({last.err})", last.code, 0)
+        expect("states", set(book.states().values()), {"done"})
+        check_chain(PARTS, book.trace(), "killed runner")
+
+
+def test_work_killed_at_every_part():
+    """Its guard, and the work itself: a failure, and the next run resumes."""
+    with chain_case() as book:
+        book("start", book.path, DOMAIN)
+        for part in PARTS:
+            at_part(book, part, lambda runner: [
+                os.kill(pid, signal.SIGKILL)
+                for pid in children_of(runner.pid)])
+            wait_for(lambda: not processes_of(book.case.directory),
+                     f"{part}: the work died with its guard")
+        for part in PARTS:
+            expect("roll back", book("rollback", DOMAIN).code, 0)
+            os.unlink(os.path.join(book.case.directory, "trace"))
+            at_part(book, part, lambda runner: [
+                os.kill(pid, signal.SIGKILL)
+                for pid in processes_of(book.case.directory)])
+            expect(f"{part}: the step", "failed",
+                   book.states()[f"s{part[-1]}"])
+            note = book("status", DOMAIN).out
+            expect_true(note, "ended by signal 9" in note)
+        last = book("run", DOMAIN)
+        expect(f"it ends ({last.err})", last.code, 0)
+        check_chain(PARTS, book.trace(), "killed work")
+
+
+def test_rollback_from_every_part():
+    """Each action that was begun is undone once, the last first; no other."""
+    with chain_case() as book:
+        for number, part in enumerate(PARTS):
+            book("start", book.path, DOMAIN, "--replace")
+            at_part(book, part, lambda runner: runner.kill())
+            wait_for(lambda: not processes_of(book.case.directory),
+                     "the work is gone")
+            os.unlink(os.path.join(book.case.directory, "trace"))
+            result = book("rollback", DOMAIN)
+            expect(f"rollback from {part}: {result.err}", result.code, 0)
+            begun = (number + 2) // 3  # its own action, from "do" on
+            expect(f"from {part}", book.trace(), [
+                f"undo{i}" for i in range(begun, 0, -1)])
+            expect_true(book.states(), set(book.states().values())
+                        <= {"undone", "pending"})
+            again = book("rollback", DOMAIN)
+            expect("once more", (again.code, len(book.trace())), (0, begun))
+
+
+def test_undo_killed_at_every_step():
+    with chain_case() as book:
+        book("start", book.path, DOMAIN)
+        expect("to the end", book("run", DOMAIN).code, 0)
+        for i in range(CHAIN_STEPS, 0, -1):
+            book.flag(f"hang-undo{i}")
+            with subprocess.Popen(book.case.argv("playbook", "rollback", DOMAIN),
+                                  stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as runner:
+                wait_for(lambda: book.trace()[-1:] == [f"undo{i}"], "it undoes")
+                expect("state", book.states()[f"s{i}"], "undoing")
+                runner.kill()
+            stopped = book("run", DOMAIN)
+            expect("no way forward in between", stopped.code, 75)
+            expect_true(stopped.out, "is being undone" in stopped.out)
+            book.unflag(f"hang-undo{i}")
+        expect("the rest", book("rollback", DOMAIN).code, 0)
+        expect("undone", set(book.states().values()), {"undone"})
+
+
+# ---- what actions may do ------------------------------------------------------
+
+def one_step(book, script, more="", action="command", ident="x"):
+    program = book.case.file(f"{ident}.sh", "#!/bin/sh\n" + script)
+    os.chmod(program, 0o755)
+    path = book.case.file(f"{ident}.conf", f"""\
+title = "One" phase "p" {{ step "{ident}" {{ title = "T" owner = "o" {more}
+  action = {{"{action}", "{program}"}} undo = {{"nothing"}} }} }}
+""")
+    started = book("start", path, DOMAIN, "--replace")
+    expect(f"start {ident}: {started.err}", started.code, 0)
+    return path
+
+
+def log_of(book, name):
+    return os.path.join(book.case.state, "playbook", DOMAIN, name)
+
+
+def test_time_limit_and_what_ignores_it():
+    with book_case() as book:
+        one_step(book, "trap '' TERM\necho here\nsleep 3; sleep 3; sleep 30; sleep 30\n",
+                 "limit = 1s")
+        began = time.monotonic()
+        result = book("run", DOMAIN)
+        expect("a failure", result.code, 1)
+        expect_true(result.err, "not done within 1 s" in result.err)
+        expect_true("ended by force", time.monotonic() - began < 20)
+
+
+def test_children_that_stay_are_ended():
+    with book_case() as book:
+        one_step(book, f"(exec {book.program} left) &\n"
+                       "trap '' TERM\n(sleep 100) >/dev/null 2>&1 &\necho fine\n")
+        book.flag("hang-left")
+        began = time.monotonic()
+        result = book("run", DOMAIN)
+        expect(f"done ({result.err})", result.code, 0)
+        expect_true("not waited for long", time.monotonic() - began < 15)
+        expect_true(result.out, "x: done: fine" in result.out)
+        expect("gone", processes_of(book.case.directory), [])
+
+
+def test_flood_of_output():
+    with book_case() as book:
+        one_step(book, "yes 'a line of a flood' | head -c 30000000\n"
+                       "printf '\\033]0;title\\007 the \\033[31mend \\377\\n'\n")
+        result = book("run", DOMAIN)
+        expect("done", result.code, 0)
+        expect_true(result.out, "the " in result.out and "\033" not in result.out)
+        sizes = [os.path.getsize(log_of(book, f"x.log{end}"))
+                 for end in ("", ".1")]
+        expect_true(f"bounded: {sizes}", sum(sizes) < 10_000_000)
+        for form in ("text", "markdown", "html"):
+            page = book("report", DOMAIN, "--format", form).out
+            expect_true(form, not any(ord(c) < 32 and c != "\n" for c in page))
+        status = book("status", DOMAIN, "--json")
+        expect("one document", status.json["state"], "finished")
+
+
+def test_odd_characters_in_settings():
+    odd = "a b;$(touch x) 'q\" %{who} | & \\ ü <i>"
+    with book_case() as book:
+        path = book.case.file("odd.conf", f"""\
+title = "Odd" setting "v" {{ }} phase "p" {{ step "x" {{ title = "T %{{v}}"
+  owner = "o" action = {{"check-command", "{book.program}", "%{{v}}"}} }} }}
+""")
+        for bad in ("v=a\nb", "v=a\x1b[31m", "v=" + "x" * 3000, "=x", "v"):
+            expect(f"refused: {bad[:10]!r}",
+                   book("start", path, DOMAIN, "--set", bad).code, 64)
+        expect("start", book("start", path, DOMAIN, "--set", f"v={odd}").code, 0)
+        expect("run", book("run", DOMAIN).code, 0)
+        expect("as it is", book.trace(), [odd])
+        html = book("report", DOMAIN, "--format", "html").out
+        expect_true("escaped", "<i>" not in html and "&lt;i&gt;" in html)
+
+
+def test_two_runs_of_a_step_at_once():
+    """A guard of an earlier run that still ends its work keeps the next out."""
+    with book_case() as book:
+        busy = os.path.join(book.case.directory, "busy")
+        one_step(book, f"trap 'sleep 2; rmdir {busy}; exit 1' TERM\n"
+                       f"mkdir {busy} && n=1 || n=2\n"
+                       f"echo n=$n >> {book.case.directory}/trace\n"
+                       "while [ ! -e $0.go ]; do sleep 0.1; done\n"
+                       f"rmdir {busy}\n")
+        with subprocess.Popen(book.case.argv("playbook", "run", DOMAIN),
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as runner:
+            wait_for(lambda: book.trace() == ["n=1"], "it is at work")
+            runner.kill()
+        book.case.file("x.sh.go", "")
+        result = book("run", DOMAIN)
+        expect(f"the second ({result.err})", result.code, 0)
+        expect("never two", book.trace(), ["n=1", "n=1"])
+
+
+# ---- the file, the store, the clock ---------------------------------------------
+
+def test_file_edited_or_gone():
+    with book_case() as book:
+        book.start()
+        book("run", DOMAIN)
+        book.ack()
+        with open(book.path, encoding="utf-8") as file:
+            text = file.read()
+        book.case.file("small.conf", text.replace("do-two", "do-2"))
+        result = book("run", DOMAIN)
+        expect_true(result.err, "small.conf has changed" in result.err
+                    and "--new-file" in result.err)
+        expect_true("goes on as it was", "do-two example.com" in book.trace())
+        os.unlink(book.path)
+        expect("gone", book("status", DOMAIN).code, 0)
+        bad = book("run", DOMAIN, "--new-file")
+        expect("nothing to take", bad.code, 78)
+        copy = [name for name in os.listdir(log_of(book, ""))
+                if name.startswith("small.")]
+        expect("one copy", len(copy), 1)
+        os.unlink(log_of(book, copy[0]))
+        lost = book("run", DOMAIN)
+        expect("neither", lost.code, 78)
+        expect_true(lost.err, "put it back" in lost.err)
+        book.case.file("small.conf", text.replace("do-three", "do-3"))
+        changed = book("run", DOMAIN)
+        expect("changed, no copy", changed.code, 78)
+        expect_true(changed.err, "--new-file" in changed.err)
+        book.case.file("small.conf", text.replace('step "two"', 'step "zwei"'))
+        refused = book("run", DOMAIN, "--new-file")
+        expect("what could not be undone stays", refused.code, 1)
+        expect_true(refused.err, "step two was begun" in refused.err)
+        book.case.file("small.conf", text.replace("do-three", "do-3"))
+        expect("the new one", book("run", DOMAIN, "--wait", "--new-file").code, 0)
+        expect("its step", book.trace()[-1], "do-3")
+
+
+def test_redis_away_in_a_step():
+    """The step ends meanwhile, and is not done again."""
+    with book_case() as book:
+        one_step(book, f"echo once >> {book.case.directory}/trace\n"
+                       "while [ ! -e $0.go ]; do sleep 0.1; done\necho good\n")
+        with subprocess.Popen(book.case.argv("playbook", "run", DOMAIN),
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as runner:
+            wait_for(lambda: book.trace() == ["once"], "it is at work")
+            book.case.redis.stop()
+            book.case.file("x.sh.go", "")
+            time.sleep(1)
+            book.case.redis.start()
+            expect("to its end", runner.wait(40), 0)
+        expect("once", book.trace(), ["once"])
+        expect("done", book.states(), {"x": "done"})
+
+
+def stored(book, field=""):
+    return book.case.redis.command("HGET", f"sluice:playbook:{DOMAIN}", field)
+
+
+def test_clock_of_redis_goes_back():
+    with book_case() as book:
+        book.start()
+        book("run", DOMAIN)
+        epoch, *rest = stored(book, "one").split("\t")
+        rest[2] = str(int(rest[2]) + 7200)
+        book.case.redis.command("HSET", f"sluice:playbook:{DOMAIN}", "one",
+                                "\t".join([epoch, *rest]))
+        book.ack()
+        result = book("run", DOMAIN)
+        expect("it stops", result.code, 75)
+        expect_true(result.err, "clock of Redis' host" in result.err)
+        expect_true("nothing was done", "before-two" not in book.trace())
+        expect("back is possible", book("rollback", DOMAIN).code, 0)
+
+
+def test_replaced_under_a_sleeping_runner():
+    with book_case() as book:
+        book.start()
+        book.flag("hang-do-one")
+        with subprocess.Popen(book.case.argv("playbook", "run", DOMAIN),
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True) as runner:
+            wait_for(lambda: book.trace() == ["do-one hello"], "the step runs")
+            held = book("start", book.path, DOMAIN, "--set",
+                        f"note={book.program}", "--replace")
+            expect("not while it is at work", held.code, 75)
+            runner.send_signal(signal.SIGSTOP)
+            book.case.redis.command("DEL", f"sluice:lease:playbook:{DOMAIN}")
+            book.start("--replace")
+            book.unflag("hang-do-one")
+            runner.send_signal(signal.SIGCONT)
+            for pid in processes_of(book.case.directory):
+                os.kill(pid, signal.SIGTERM)
+            expect("it is told", runner.wait(40), 75)
+            text = runner.stderr.read()
+            expect_true(text, "changed by somebody else" in text
+                        or "took it over" in text)
+        expect("the new run is untouched", set(book.states().values()),
+               {"pending"})
+
+
+def test_damaged_record():
+    with book_case() as book:
+        book.start()
+        for value in ("", "x", "12\tg\t1", "12\t" + "g\t" * 30):
+            book.case.redis.command("HSET", f"sluice:playbook:{DOMAIN}", "", value)
+            for verb in ("run", "status", "rollback", "report"):
+                result = book(verb, DOMAIN)
+                expect(f"{verb} of {value!r}", result.code, 69)
+                expect_true(result.err, "is damaged" in result.err)
+        book.start("--replace")
+        expect("begun anew", book("status", DOMAIN).code, 0)
+
+
+def test_list_shows_runs():
+    with cli_case(names=(DOMAIN, "example.org"),
+                  top=f'playbooks = "{SHIPPED}"') as case:
+        book = Book(case)
+        expect_true("no run yet", DOMAIN not in book("list").out)
+        book.start()
+        book("run", DOMAIN)
+        result = book("list")
+        expect_true(result.out, "example.com" in result.out
+                    and "person, waits for customer" in result.out
+                    and "1 of 5" in result.out)
+        runs = book("list", "--json").json["runs"]
+        expect("the run", [(run["domain"], run["steps_done"]) for run in runs],
+               [(DOMAIN, 1)])
+        case.redis.stop()
+        away = book("list")
+        expect("Redis away", away.code, 69)
+        expect_true("the playbooks are there", "mailroute" in away.out)
+
+
+# ---- recover ----------------------------------------------------------------------
+
+class Journalled:
+    """A policyd case, as Book wants its case: with a journal of every step."""
+
+    def __init__(self, case):
+        self.directory, self.redis, self.policyd = case.directory, case.redis, case
+        self.state = os.path.join(case.directory, "state")
+        self.journal = os.path.join(self.state, "journal")
+        # The keeper takes no base from a store with a damaged record.
+        self.redis.command("HDEL", "sluice:home:example.com", "damaged")
+
+    def file(self, name, data):
+        path = os.path.join(self.directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(data)
+        return path
+
+    def argv(self, *words):
+        return [os.path.join(BINDIR, "sluice"), "-c", self.policyd.config_path,
+                *words]
+
+    def sluice(self, *words, **options):
+        return Result(*run(self.argv(*words), check=False, timeout=60,
+                           **options))
+
+    def journalled(self):
+        with contextlib.suppress(FileNotFoundError, IndexError, TypeError):
+            with open(self.journal, encoding="utf-8") as file:
+                last = file.read().splitlines()[-1].split()
+            return int(last[1], 16) == int(
+                self.redis.command("HGET", "sluice:chain", "epoch"))
+        return False
+
+    def run_of(self):
+        flat = self.redis.command("HGETALL", f"sluice:playbook:{DOMAIN}")
+        return dict(zip(flat[::2], flat[1::2]))
+
+    def forget_and_recover(self):
+        wait_for(self.journalled, "the journal has every step")
+        before = self.run_of()
+        self.redis.command("FLUSHALL")
+        lost = self.sluice("playbook", "run", DOMAIN)
+        expect("an emptied Redis", lost.code, 69)
+        expect_true(lost.err, "sluice recover" in lost.err)
+        result = self.sluice("recover")
+        expect(f"recover: {result.err}", result.code, 0)
+        expect("the run is as it was", self.run_of(), before)
+
+
+def test_recover_with_a_run_under_way():
+    """From a journal of events, and from one that began anew with a base."""
+    with policyd_case() as policyd:
+        case = Journalled(policyd)
+        book = Book(case)
+        book.start()
+        book("run", DOMAIN)
+        case.forget_and_recover()
+        expect("it is known", book("ack", DOMAIN, "person", "--by", "Ann").code, 0)
+        waits = book("run", DOMAIN)
+        expect(f"it goes on: {waits.err}", waits.code, 75)
+        policyd.child.end()
+        os.unlink(case.journal)
+        policyd.start()
+        wait_for(case.journalled, "a base")
+        with open(case.journal, encoding="utf-8") as file:
+            expect_true("a base", " base a " in file.read())
+        case.forget_and_recover()
+        last = book("run", DOMAIN, "--wait")
+        expect(f"to its end: {last.err}", last.code, 0)
+        expect("nothing twice", book.trace(), [
+            "do-one hello", "before-two", "do-two example.com", "after-two",
+            "do-three"])

@@ -748,8 +748,9 @@ static void test_figures(void)
     decide(store, "a@example.com", &listed, VERDICT_FORWARD);
     decide(store, "a+list@example.com", &extended, VERDICT_FORWARD);
     decide(store, "b@example.com", &other, VERDICT_DELIVER);
-    store_count_floaters(store, routes, 3, now);
-    store_count_floaters(store, routes, 1, now + 60);
+    const struct floater_from from = { "192.0.2.1", "mail.example" };
+    store_count_floaters(store, routes, 3, &from, now);
+    store_count_floaters(store, routes, 1, &from, now + 60);
     CU_ASSERT(store_each_floater(store, "example.com", list_floater, &figures));
     char expected[64];
     snprintf(expected, sizeof(expected), "[a 3 %lld %lld]", (long long)now,
@@ -915,6 +916,115 @@ static void test_leases(void)
     store_free(store);
 }
 
+/* ---- runs of playbooks ------------------------------------------------- */
+
+/* A run's fields as "[name=value]", sorted, without the epochs. */
+struct run_fields {
+    size_t count;
+    char items[8][64];
+};
+
+static bool list_run(void *context, const char *name, const char *value)
+{
+    struct run_fields *list = context;
+    char item[64];
+    size_t at = list->count++;
+    const char *tab = strchr(value, '\t');
+    if (at == 8)
+        return false;
+    snprintf(item, sizeof(item), "[%s=%s]", name, tab ? tab + 1 : "?");
+    for (; at > 0 && strcmp(list->items[at - 1], item) > 0; at--)
+        memcpy(list->items[at], list->items[at - 1], sizeof(item));
+    memcpy(list->items[at], item, sizeof(item));
+    return true;
+}
+
+static const char *run_text(struct store *store, const char *domain)
+{
+    static char text[600];
+    struct run_fields list = { 0 };
+    CU_ASSERT(store_each_playbook(store, domain, list_run, &list));
+    text[0] = '\0';
+    for (size_t i = 0; i < list.count && i < 8; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s", list.items[i]);
+    return text;
+}
+
+static enum commit put_one(struct store *store, const char *name, uint64_t expect,
+                           uint64_t run, const char *value, uint64_t *epoch)
+{
+    const struct playbook_field field = { name, value };
+    const struct playbook_put put = { .domain = "example.com",
+                                      .expect_epoch = expect,
+                                      .run_epoch = run,
+                                      .fields = &field,
+                                      .count = 1 };
+    return store_playbook_put(store, &put, epoch);
+}
+
+static void test_playbook(void)
+{
+    struct store *store = furnished();
+    uint64_t run, step, next, before = case_epoch(store);
+    const struct playbook_field start[] = { { "", "g\t1" }, { "=who", "a\tb" } };
+    struct playbook_put put = {
+        .domain = "example.com", .anew = true, .fields = start, .count = 2
+    };
+    CHECK_STR("none", run_text(store, "example.com"), "");
+    CHECK_STR("unknown domain", run_text(store, "example.net"), "");
+    CHECK_INT("start", store_playbook_put(store, &put, &run), COMMIT_DONE);
+    CHECK_INT("is one change", run, before + 1);
+    CHECK_STR("started", run_text(store, "example.com"), "[=g\t1][=who=a\tb]");
+    CHECK_INT("twice", store_playbook_put(store, &put, &next), COMMIT_REFUSED);
+    CHECK_HAS("twice", store_error(store), "the run of the playbook of example.com");
+
+    CHECK_INT("first", put_one(store, "one", 0, run, "r", &step), COMMIT_DONE);
+    CHECK_INT("the other operator", put_one(store, "one", 0, run, "r", &next),
+              COMMIT_REFUSED);
+    CHECK_HAS("the other operator", store_error(store), "one of the playbook");
+    CHECK_INT("next", put_one(store, "one", step, run, "d", &next), COMMIT_DONE);
+    CHECK_INT("a stale one", put_one(store, "one", step, run, "f", &step),
+              COMMIT_REFUSED);
+    CHECK_STR("stays", run_text(store, "example.com"), "[=g\t1][=who=a\tb][one=d]");
+    CHECK_INT("events", case_epoch(store), before + 3);
+
+    /* Begun anew while a runner of the old run still believes in it. */
+    put.expect_epoch = run;
+    uint64_t old = run;
+    CHECK_INT("anew", store_playbook_put(store, &put, &run), COMMIT_DONE);
+    CHECK_STR("old steps are gone", run_text(store, "example.com"), "[=g\t1][=who=a\tb]");
+    CHECK_INT("the old runner", put_one(store, "two", 0, old, "r", &next),
+              COMMIT_REFUSED);
+    CHECK_HAS("the old runner", store_error(store), "the run of the playbook");
+    CHECK_INT("the new one", put_one(store, "two", 0, run, "r", &next), COMMIT_DONE);
+    store_free(store);
+}
+
+static void test_playbook_bounded(void)
+{
+    struct store *store = furnished();
+    static char big[PLAYBOOK_BYTES_MAX + 1];
+    uint64_t epoch, before = case_epoch(store);
+    struct playbook_field fields[PLAYBOOK_FIELDS_MAX + 1];
+    struct playbook_put put = { .domain = "example.com", .fields = fields };
+    for (size_t i = 0; i <= PLAYBOOK_FIELDS_MAX; i++)
+        fields[i] = (struct playbook_field){ "x", "y" };
+    CHECK_INT("none", store_playbook_put(store, &put, &epoch), COMMIT_REFUSED);
+    put.count = PLAYBOOK_FIELDS_MAX + 1;
+    CHECK_INT("too many", store_playbook_put(store, &put, &epoch), COMMIT_REFUSED);
+    memset(big, 'x', PLAYBOOK_BYTES_MAX);
+    CHECK_INT("long", put_one(store, "one", 0, 0, big, &epoch), COMMIT_REFUSED);
+    CHECK_HAS("long", store_error(store), "longer than");
+    CHECK_INT("LF", put_one(store, "one", 0, 0, "a\nb", &epoch), COMMIT_REFUSED);
+    CHECK_INT("tab", put_one(store, "o\tne", 0, 0, "a", &epoch), COMMIT_REFUSED);
+    put.domain = "example.org";
+    put.count = 1;
+    CHECK_INT("not registered", store_playbook_put(store, &put, &epoch), COMMIT_REFUSED);
+    CHECK_HAS("not registered", store_error(store), "sluice init");
+    CHECK_INT("nothing was written", case_epoch(store), before);
+    store_free(store);
+}
+
 /* ---- the always failing one -------------------------------------------- */
 
 static void test_failing(void)
@@ -930,6 +1040,10 @@ static void test_failing(void)
     CHECK_INT("figures", store_auth_add(store, "example.com", &row, 1), false);
     CHECK_INT("figures", store_each_auth(store, "example.com", list_auth, NULL), false);
     CHECK_INT("figures", store_auth_drop(store, "example.com"), COMMIT_UNCERTAIN);
+    uint64_t epoch;
+    CHECK_INT("run", put_one(store, "one", 0, 0, "r", &epoch), COMMIT_UNCERTAIN);
+    struct run_fields list = { 0 };
+    CHECK_INT("run", store_each_playbook(store, "example.com", list_run, &list), false);
     CHECK_STR("error", store_error(store), "the store is down");
     store_free(store);
 }
@@ -947,6 +1061,8 @@ static void test_failing(void)
         { "hosts", test_hosts }, { "held messages", test_held },                         \
         { "figures", test_figures }, { "who sends", test_auth },                         \
         { "who sends, bounded", test_auth_bounded },                                     \
+        { "a playbook's run", test_playbook },                                           \
+        { "a playbook's run, bounded", test_playbook_bounded },                          \
     {                                                                                    \
         "leases", test_leases                                                            \
     }

@@ -12,7 +12,11 @@ Contract
   also_listen            more of "ADDRESS@PORT", to be set before start()
   allow_updates(key)     RFC 2136 updates signed with this TSIG key, a Tsig();
       to be called before start(). What updates change is kept in a journal, not
-      in the zone's file; live(name, type) is what is served now
+      in the zone's file; live(name, type) is what is served now, dump(zone)
+      all of it but the SOA (by zone transfer), sorted
+  follow(primary, name)  a secondary: gets the zone by AXFR, and again whenever the
+      primary notifies it; to be called before either starts. behind() keeps it
+      from following, caught_up() ends that
   Only the zones are answered for, everything else is REFUSED; with the zone "."
   it does not exist.
 """
@@ -35,7 +39,7 @@ database:
 log:
   - target: stderr
     any: info
-{updates}template:
+{remotes}{updates}template:
   - id: default
     semantic-checks: off
     zonefile-sync: -1
@@ -84,6 +88,8 @@ class Dns:
         self._config = os.path.join(directory, "knot.conf")
         self.also_listen = []
         self._tsig = None
+        self._primaries = {}    # zone -> the Dns that it is transferred from
+        self._secondaries = []  # (zone, Dns)
         self._serials = {}
         self._serial = int(time.time())
         self._child = Child("knotd", self.log_path)
@@ -128,24 +134,72 @@ class Dns:
                       if len(row) == 5 and row[0] == _origin(name)
                       and row[3] == type)
 
+    def dump(self, zone):
+        _, out, _ = run(["kdig", "+noall", "+answer", "+nocrypto", "@127.0.0.1",
+                         "-p", str(self.port), _origin(zone), "AXFR"])
+        rows = [line.split() for line in out.splitlines()
+                if line and not line.startswith(";")]
+        return sorted(" ".join(row) for row in rows if row[3] != "SOA")
+
+    def follow(self, primary, name):
+        self._primaries[name] = primary
+        primary._secondaries.append((name, self))
+        primary._write_config()
+        self._write_config()
+
+    def behind(self):
+        """Takes over no change from here on."""
+        for name in self._primaries:
+            self.knotc("zone-freeze", _origin(name))
+
+    def caught_up(self):
+        for name, primary in self._primaries.items():
+            self.knotc("zone-thaw", _origin(name))
+            self.knotc("zone-refresh", _origin(name))
+            wait_until(lambda: self.live(name, "SOA") == primary.live(
+                name, "SOA"), 20, f"{name} is transferred")
+
     def _write_config(self):
         listen = [f"127.0.0.1@{self.port}", *self.also_listen]
         with open(self._config, "w", encoding="utf-8") as config:
             config.write(CONFIG.format(directory=self.directory,
                                        listen=", ".join(listen),
+                                       remotes=self._remotes(),
                                        updates=self._updates()))
             for name in self._serials:
                 config.write(f"  - domain: {_origin(name)}\n"
                              f"    file: {self._path(name)}\n"
-                             + ("    acl: updates\n" if self._tsig else ""))
+                             + self._rights(name))
+            for name in self._primaries:
+                config.write(f"  - domain: {_origin(name)}\n"
+                             "    master: primary\n    acl: [ notify, copy ]\n")
+
+    def _rights(self, name):
+        """Who may change and copy a zone, and who is told."""
+        told = any(name == zone for zone, _ in self._secondaries)
+        acls = ["copy"] + ["updates"] * bool(self._tsig)
+        return f"    acl: [ {', '.join(acls)} ]\n" + (
+            "    notify: secondary\n" if told else "")
+
+    def _remotes(self):
+        text = ""
+        for id, servers in (("primary", list(self._primaries.values())),
+                            ("secondary", [it for _, it in self._secondaries])):
+            for server in servers[:1]:
+                address = (server.also_listen or [f"127.0.0.1@{server.port}"])[0]
+                text += f"  - id: {id}\n    address: {address}\n"
+        return f"remote:\n{text}" if text else ""
 
     def _updates(self):
+        acls = "".join(f"  - id: {id}\n    address: 127.0.0.0/8\n"
+                       f"    action: {action}\n" for id, action in (
+                           ("copy", "transfer"), ("notify", "notify")))
         if not self._tsig:
-            return ""
+            return f"acl:\n{acls}"
         return (f"key:\n  - id: {self._tsig.name}\n"
                 f"    algorithm: {self._tsig.algorithm}\n"
                 f"    secret: {self._tsig.secret}\n"
-                f"acl:\n  - id: updates\n    key: {self._tsig.name}\n"
+                f"acl:\n{acls}  - id: updates\n    key: {self._tsig.name}\n"
                 f"    action: update\n")
 
     def start(self):
@@ -172,7 +226,8 @@ class Dns:
         return code == 0 and all(
             any(line.startswith(f"[{_origin(name)}]")
                 and f"serial: {serial}" in line for line in out.splitlines())
-            for name, serial in self._serials.items())
+            for name, serial in self._serials.items()) and all(
+                self.live(name, "SOA") for name in self._primaries)
 
 
 def _origin(name):

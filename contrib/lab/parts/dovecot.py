@@ -93,6 +93,10 @@ class Dovecot:
             pass
 
     @property
+    def config(self):
+        return self._config
+
+    @property
     def pid(self):
         return self._child.pid
 

@@ -1,0 +1,563 @@
+/*
+ * audit_hop: queue files as the log shows them, and what they became.
+ *
+ * A hop is found by its queue id; a long one (Postfix enable_long_queue_ids) is
+ * unique by itself, a short one within its host. Ids are used again: the newest is
+ * found. A hop that has ended is kept for LEDGER_GRACE_US (hop_retire()), since a line
+ * that refers to it may come later; then it is closed. When no hop of its tree is open,
+ * tree_rows() judges the tree, and it is freed.
+ *
+ * hop_claim() is for ids that come from another server's reply: the claim waits until
+ * the hop's Message-ID is known (hop_settle()), and only the same one is believed.
+ */
+#include "audit_hop.h"
+
+#include <stdlib.h>
+
+#define LONG_ID 12 /* src/global/mail_queue.h: hex ids have at most 5 + 8 digits,
+                      but no 'z'; Sendmail's have 14 */
+
+uint64_t hash_bytes(const char *text, size_t len)
+{
+    uint64_t hash = UINT64_C(0x9e3779b97f4a7c15) ^ len, word;
+    for (; len >= 8; text += 8, len -= 8) {
+        memcpy(&word, text, 8);
+        hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
+        hash ^= hash >> 32;
+    }
+    word = 0;
+    memcpy(&word, text, len);
+    hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
+    return hash ^ (hash >> 32);
+}
+
+char *text_cut(struct ledger *ledger, struct log_slice text)
+{
+    size_t len = text.len <= LEDGER_TEXT_MAX ? text.len : LEDGER_TEXT_MAX;
+    char *copy = malloc(len + 4);
+    if (!copy) {
+        ledger->failed = true;
+        return NULL;
+    }
+    memcpy(copy, text.text, len);
+    memcpy(copy + len, text.len > len ? "..." : "", text.len > len ? 4 : 1);
+    return copy;
+}
+
+/* ---- by queue id ------------------------------------------------------------ */
+
+static bool id_is_long(struct log_slice id)
+{
+    return id.len >= LONG_ID && memchr(id.text, 'z', id.len) != NULL;
+}
+
+struct hop *hop_find(struct ledger *ledger, struct log_slice id, uint16_t host)
+{
+    uint64_t hash = hash_bytes(id.text, id.len);
+    for (struct hop *hop = ledger->buckets[hash & (ledger->bucket_count - 1)]; hop;
+         hop = hop->same_bucket) {
+        if (hop->id_hash != hash || hop->id_len != id.len ||
+            memcmp(hop->id, id.text, id.len) != 0)
+            continue;
+        if (hop->host == host || hop->host == 0 || host == 0 || id_is_long(id)) {
+            if (hop->host == 0)
+                hop->host = host;
+            return hop;
+        }
+    }
+    return NULL;
+}
+
+static void grow_buckets(struct ledger *ledger)
+{
+    size_t count = ledger->bucket_count * 2;
+    struct hop **buckets = calloc(count, sizeof(struct hop *));
+    if (!buckets)
+        return; /* slower, not wrong */
+    for (size_t i = 0; i < ledger->bucket_count; i++) {
+        /* The order within a bucket says which one is newer. */
+        struct hop *next, *reversed = NULL;
+        for (struct hop *hop = ledger->buckets[i]; hop; hop = next) {
+            next = hop->same_bucket;
+            hop->same_bucket = reversed;
+            reversed = hop;
+        }
+        for (struct hop *hop = reversed; hop; hop = next) {
+            struct hop **bucket = &buckets[hop->id_hash & (count - 1)];
+            next = hop->same_bucket;
+            hop->same_bucket = *bucket;
+            *bucket = hop;
+        }
+    }
+    free(ledger->buckets);
+    ledger->buckets = buckets;
+    ledger->bucket_count = count;
+}
+
+struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host)
+{
+    struct hop *hop;
+    if (id.len > UINT8_MAX)
+        return NULL; /* not a queue id of any MTA */
+    if (ledger->hop_count >= ledger->bucket_count)
+        grow_buckets(ledger);
+    hop = calloc(1, sizeof(*hop) + id.len + 1);
+    if (!hop) {
+        ledger->failed = true;
+        return NULL;
+    }
+    memcpy(hop->id, id.text, id.len);
+    hop->id_len = (uint8_t)id.len;
+    hop->id_hash = hash_bytes(id.text, id.len);
+    hop->host = host;
+    hop->tree_last = hop;
+    hop->rcpt_end = &hop->rcpts;
+    hop->open = 1;
+    hop->first_us = hop->last_us = ledger->line_us;
+    struct hop **bucket = &ledger->buckets[hop->id_hash & (ledger->bucket_count - 1)];
+    hop->same_bucket = *bucket;
+    *bucket = hop;
+    ledger->counts.hops++;
+    if (++ledger->hop_count > ledger->counts.most_in_memory)
+        ledger->counts.most_in_memory = ledger->hop_count;
+    return hop;
+}
+
+static void rcpts_free(struct hop *hop)
+{
+    for (struct rcpt *r = hop->rcpts; r;) {
+        struct rcpt *next = r->next;
+        free(r->detail);
+        free(r->mailbox);
+        free(r);
+        r = next;
+    }
+    free(hop->index);
+}
+
+static void hop_free(struct ledger *ledger, struct hop *hop)
+{
+    struct hop **at = &ledger->buckets[hop->id_hash & (ledger->bucket_count - 1)];
+    while (*at && *at != hop)
+        at = &(*at)->same_bucket;
+    if (*at)
+        *at = hop->same_bucket;
+    hop_limbo_leave(ledger, hop);
+    rcpts_free(hop);
+    free(hop->from);
+    free(hop->message_id);
+    free(hop->notice);
+    free(hop);
+    ledger->hop_count--;
+}
+
+/* ---- recipients ------------------------------------------------------------ */
+
+static uint32_t rcpt_hash(struct log_slice to, struct log_slice orig)
+{
+    return (uint32_t)(hash_bytes(to.text, to.len) * 31 + hash_bytes(orig.text, orig.len));
+}
+
+static bool rcpt_is(const struct rcpt *r, uint32_t hash, struct log_slice to,
+                    struct log_slice orig)
+{
+    return r->hash == hash && r->to_len == to.len && r->orig_len == orig.len &&
+           memcmp(rcpt_to(r), to.text, to.len) == 0 &&
+           memcmp(rcpt_orig(r), orig.text, orig.len) == 0;
+}
+
+static void index_put(struct hop *hop, struct rcpt *r)
+{
+    uint32_t at = r->hash & (hop->index_size - 1);
+    while (hop->index[at])
+        at = (at + 1) & (hop->index_size - 1);
+    hop->index[at] = r;
+}
+
+/* Twice as many places as recipients, at least. */
+static bool index_grow(struct hop *hop)
+{
+    uint32_t size = hop->index_size ? hop->index_size * 4 : HOP_INDEXED * 8;
+    struct rcpt **index = calloc(size, sizeof(struct rcpt *));
+    if (!index)
+        return false;
+    free(hop->index);
+    hop->index = index;
+    hop->index_size = size;
+    for (struct rcpt *r = hop->rcpts; r; r = r->next)
+        index_put(hop, r);
+    return true;
+}
+
+struct rcpt *rcpt_find(struct hop *hop, struct log_slice to, struct log_slice orig)
+{
+    uint32_t hash = rcpt_hash(to, orig);
+    if (!hop->index) {
+        for (struct rcpt *r = hop->rcpts; r; r = r->next)
+            if (rcpt_is(r, hash, to, orig))
+                return r;
+        return NULL;
+    }
+    for (uint32_t at = hash & (hop->index_size - 1); hop->index[at];
+         at = (at + 1) & (hop->index_size - 1))
+        if (rcpt_is(hop->index[at], hash, to, orig))
+            return hop->index[at];
+    return NULL;
+}
+
+static struct rcpt *rcpt_new(struct hop *hop, struct log_slice to, struct log_slice orig,
+                             const char *mailbox)
+{
+    size_t len = strlen(mailbox);
+    struct rcpt *r = calloc(1, sizeof(*r) + to.len + orig.len + len + 3);
+    if (!r)
+        return NULL;
+    r->hash = rcpt_hash(to, orig);
+    r->to_len = (uint16_t)to.len;
+    r->orig_len = (uint16_t)orig.len;
+    r->mailbox_len = (uint16_t)len;
+    memcpy(r->text, to.text, to.len);
+    memcpy(r->text + to.len + 1, orig.text, orig.len);
+    memcpy(r->text + to.len + orig.len + 2, mailbox, len);
+    *hop->rcpt_end = r;
+    hop->rcpt_end = &r->next;
+    hop->rcpt_count++;
+    return r;
+}
+
+struct rcpt *rcpt_get(struct ledger *ledger, struct hop *hop, struct log_slice to,
+                      struct log_slice orig, const char *mailbox)
+{
+    /* No line is longer (LOG_LINE_MAX), but this keeps the lengths' type honest. */
+    if (to.len > LOG_LINE_MAX || orig.len > LOG_LINE_MAX)
+        return NULL;
+    struct rcpt *r = rcpt_find(hop, to, orig);
+    if (r)
+        return r;
+    if ((hop->index ? hop->rcpt_count * 2 >= hop->index_size
+                    : hop->rcpt_count >= HOP_INDEXED) &&
+        !index_grow(hop)) {
+        ledger->failed = true;
+        return NULL;
+    }
+    r = rcpt_new(hop, to, orig, mailbox);
+    if (!r)
+        ledger->failed = true;
+    else if (hop->index)
+        index_put(hop, r);
+    return r;
+}
+
+static struct log_slice slice_of(const char *text, size_t len)
+{
+    return (struct log_slice){ text, len };
+}
+
+void rcpt_expect(struct ledger *ledger, struct hop *hop, const struct rcpt *rcpt)
+{
+    if (rcpt->mailbox_len == 0)
+        return;
+    struct rcpt *r = rcpt_get(ledger, hop, slice_of(rcpt_to(rcpt), rcpt->to_len),
+                              slice_of("", 0), rcpt_mailbox(rcpt));
+    if (!r)
+        return;
+    r->flags |= rcpt->flags & (RCPT_REDIRECT | RCPT_COPY);
+    if (r->mailbox_len == 0) { /* its own line came before */
+        r->mailbox = strdup(rcpt_mailbox(rcpt));
+        r->mailbox_len = r->mailbox ? rcpt->mailbox_len : 0;
+    }
+}
+
+void rcpts_expect_open(struct ledger *ledger, struct hop *hop, const struct hop *from)
+{
+    for (const struct rcpt *r = from->rcpts; r; r = r->next)
+        if (r->mailbox_len && (r->state == RCPT_ANNOUNCED || r->state == RCPT_DEFERRED)) {
+            struct rcpt *same =
+                rcpt_get(ledger, hop, slice_of(rcpt_to(r), r->to_len),
+                         slice_of(rcpt_orig(r), r->orig_len), rcpt_mailbox(r));
+            if (same)
+                same->flags |= r->flags & (RCPT_REDIRECT | RCPT_COPY | RCPT_COVERED);
+        }
+}
+
+/* ---- trees ------------------------------------------------------------------ */
+
+struct hop *hop_root(struct hop *hop)
+{
+    while (hop->parent)
+        hop = hop->parent;
+    return hop;
+}
+
+bool hop_attach(struct hop *parent, struct hop *child)
+{
+    size_t depth = 0;
+    if (child->parent)
+        return false;
+    for (struct hop *up = parent; up; up = up->parent)
+        if (up == child || ++depth > HOP_DEPTH)
+            return false;
+    struct hop *root = hop_root(parent);
+    child->parent = parent;
+    root->tree_last->tree_next = child;
+    root->tree_last = child->tree_last;
+    root->open += child->open;
+    return true;
+}
+
+static void tree_closed(struct ledger *ledger, struct hop *root);
+
+/* One of the things that root waited for has come. */
+static void tree_done(struct ledger *ledger, struct hop *hop)
+{
+    struct hop *root = hop_root(hop);
+    if (--root->open == 0)
+        tree_closed(ledger, root);
+}
+
+static void tree_closed(struct ledger *ledger, struct hop *root)
+{
+    tree_rows(ledger, root);
+    for (struct hop *hop = root; hop;) {
+        struct hop *next = hop->tree_next;
+        hop_free(ledger, hop);
+        hop = next;
+    }
+}
+
+static void unbelieve(struct ledger *ledger, struct hop *parent, const struct hop *child)
+{
+    ledger->counts.unbelieved++;
+    for (struct rcpt *r = parent->rcpts; r; r = r->next)
+        if (r->next_hop == child) {
+            r->next_hop = NULL;
+            r->state = RCPT_DONE;
+            r->fate = FATE_ELSEWHERE;
+        }
+}
+
+static void follow(struct ledger *ledger, struct hop *child, const struct rcpt *r)
+{
+    rcpt_expect(ledger, child, r);
+    if ((child->flags & HOP_SEEN) && r->relay && child->host)
+        ledger->relays[r->relay].host = child->host;
+}
+
+void hop_settle(struct ledger *ledger, struct hop *hop)
+{
+    struct hop *parent = hop->claimant;
+    if (!parent)
+        return;
+    bool other = (hop->flags & parent->flags & HOP_ID_KNOWN) &&
+                 hop->message_hash != parent->message_hash;
+    hop->claimant = NULL;
+    if (other || !hop_attach(parent, hop))
+        unbelieve(ledger, parent, hop);
+    else
+        for (const struct rcpt *r = parent->rcpts; r; r = r->next)
+            if (r->next_hop == hop)
+                follow(ledger, hop, r);
+    tree_done(ledger, parent);
+}
+
+void hop_claim(struct ledger *ledger, struct hop *parent, struct rcpt *rcpt,
+               struct log_slice id, bool trusted)
+{
+    struct hop *child = hop_find(ledger, id, trusted ? parent->host : 0);
+    if (child && !trusted && child->first_us + LEDGER_GRACE_US < parent->first_us)
+        child = NULL; /* the id was used before */
+    if (!child) {
+        child = hop_new(ledger, id, trusted ? parent->host : 0);
+        if (!child)
+            return;
+        hop_retire(ledger, child);
+    }
+    if (child == parent || (child->parent && child->parent != parent) ||
+        (child->claimant && child->claimant != parent)) {
+        ledger->counts.unbelieved++;
+        rcpt->state = RCPT_DONE;
+        rcpt->fate = FATE_ELSEWHERE;
+        return;
+    }
+    rcpt->state = RCPT_PASSED;
+    rcpt->next_hop = child;
+    if (child->parent || child->claimant) {
+        if (child->parent)
+            follow(ledger, child, rcpt);
+        return;
+    }
+    child->claimant = parent;
+    hop_root(parent)->open++;
+    if (trusted || ((child->flags & HOP_ID_KNOWN) && (child->flags & HOP_SEEN)))
+        hop_settle(ledger, child);
+}
+
+/* ---- when they go ------------------------------------------------------------- */
+
+static bool due_push(struct ledger *ledger, struct hop *hop, int64_t us)
+{
+    if (ledger->due_count == ledger->due_size) {
+        size_t size = ledger->due_size ? ledger->due_size * 2 : 1024;
+        struct due *dues = malloc(size * sizeof(*dues));
+        if (!dues)
+            return false;
+        for (size_t i = 0; i < ledger->due_count; i++)
+            dues[i] = ledger->dues[(ledger->due_first + i) & (ledger->due_size - 1)];
+        free(ledger->dues);
+        ledger->dues = dues;
+        ledger->due_size = size;
+        ledger->due_first = 0;
+    }
+    ledger->dues[(ledger->due_first + ledger->due_count++) & (ledger->due_size - 1)] =
+        (struct due){ hop, us };
+    return true;
+}
+
+void hop_retire(struct ledger *ledger, struct hop *hop)
+{
+    if (due_push(ledger, hop, ledger->now_us + LEDGER_GRACE_US))
+        hop->refs++;
+    else
+        ledger->failed = true;
+}
+
+/* Whether nothing more is to be waited for: it ended, or was only ever claimed. */
+static bool is_over(const struct hop *hop)
+{
+    return (hop->flags & HOP_ENDED) || !(hop->flags & HOP_SEEN);
+}
+
+static void hop_close(struct ledger *ledger, struct hop *hop)
+{
+    if (hop->flags & HOP_CLOSED)
+        return;
+    hop_limbo_leave(ledger, hop);
+    hop_settle(ledger, hop);
+    hop->flags |= HOP_CLOSED;
+    tree_done(ledger, hop);
+}
+
+void hops_due(struct ledger *ledger)
+{
+    while (ledger->due_count > 0 && ledger->dues[ledger->due_first].us < ledger->now_us) {
+        struct hop *hop = ledger->dues[ledger->due_first].hop;
+        ledger->due_first = (ledger->due_first + 1) & (ledger->due_size - 1);
+        ledger->due_count--;
+        if (--hop->refs == 0 && is_over(hop))
+            hop_close(ledger, hop);
+    }
+    while (ledger->limbo && ledger->limbo->first_us + LEDGER_LIMBO_US < ledger->now_us) {
+        struct hop *hop = ledger->limbo;
+        hop_limbo_leave(ledger, hop);
+        if (hop->flags & HOP_TAKEN)
+            continue;
+        hop->flags |= HOP_REFUSED;
+        if (hop->refs == 0)
+            hop_close(ledger, hop);
+    }
+}
+
+void hop_limbo(struct ledger *ledger, struct hop *hop)
+{
+    if (hop->flags & (HOP_LIMBO | HOP_ACCEPTED))
+        return;
+    hop->flags |= HOP_LIMBO;
+    hop->limbo_next = NULL;
+    hop->limbo_prev = ledger->limbo_last;
+    if (ledger->limbo_last)
+        ledger->limbo_last->limbo_next = hop;
+    else
+        ledger->limbo = hop;
+    ledger->limbo_last = hop;
+}
+
+void hop_session_join(struct ledger *ledger, struct hop *hop, uint32_t pid)
+{
+    if (pid == 0 || hop->pid)
+        return;
+    struct hop **slot = &ledger->sessions[pid % SESSION_SLOTS];
+    hop->pid = pid;
+    hop->chain_next = *slot;
+    *slot = hop;
+}
+
+void hop_session_leave(struct ledger *ledger, struct hop *hop)
+{
+    struct hop **at = &ledger->sessions[hop->pid % SESSION_SLOTS];
+    if (hop->pid == 0)
+        return;
+    while (*at && *at != hop)
+        at = &(*at)->chain_next;
+    if (*at)
+        *at = hop->chain_next;
+    hop->pid = 0;
+}
+
+void hop_limbo_leave(struct ledger *ledger, struct hop *hop)
+{
+    if (!(hop->flags & HOP_LIMBO))
+        return;
+    hop->flags &= ~(uint32_t)HOP_LIMBO;
+    hop_session_leave(ledger, hop);
+    if (hop->limbo_prev)
+        hop->limbo_prev->limbo_next = hop->limbo_next;
+    else
+        ledger->limbo = hop->limbo_next;
+    if (hop->limbo_next)
+        hop->limbo_next->limbo_prev = hop->limbo_prev;
+    else
+        ledger->limbo_last = hop->limbo_prev;
+}
+
+void hop_accept(struct ledger *ledger, struct hop *hop)
+{
+    if (hop->flags & HOP_ACCEPTED)
+        return;
+    hop_limbo_leave(ledger, hop);
+    hop->flags |= HOP_ACCEPTED;
+}
+
+/* ---- the end ------------------------------------------------------------------ */
+
+static int compare_age(const void *left, const void *right)
+{
+    const struct hop *a = *(struct hop *const *)left, *b = *(struct hop *const *)right;
+    if (a->first_us != b->first_us)
+        return a->first_us < b->first_us ? -1 : 1;
+    return strcmp(a->id, b->id);
+}
+
+void hops_close_all(struct ledger *ledger)
+{
+    size_t n = 0, count = ledger->hop_count;
+    struct hop **all = calloc(count + 1, sizeof(struct hop *));
+    if (!all) {
+        ledger->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < ledger->bucket_count; i++)
+        for (struct hop *hop = ledger->buckets[i]; hop; hop = hop->same_bucket)
+            all[n++] = hop;
+    qsort(all, n, sizeof(struct hop *), compare_age);
+    ledger->due_count = 0;
+    /* First everything is settled, so that each tree is whole; meanwhile none may go. */
+    for (size_t i = 0; i < n; i++)
+        hop_root(all[i])->open++;
+    for (size_t i = 0; i < n; i++)
+        hop_settle(ledger, all[i]);
+    /* Then only roots are closed, and with them all that is below. */
+    for (size_t i = 0; i < n; i++)
+        if (all[i]->parent)
+            all[i] = NULL;
+    for (size_t i = 0; i < n; i++)
+        if (all[i])
+            tree_closed(ledger, all[i]);
+    free(all);
+}
+
+void hops_free(struct ledger *ledger)
+{
+    for (size_t i = 0; i < ledger->bucket_count; i++)
+        while (ledger->buckets[i])
+            hop_free(ledger, ledger->buckets[i]);
+}

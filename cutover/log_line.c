@@ -1,0 +1,225 @@
+/*
+ * log_line: one raw line of a mail log (see log_line.h).
+ *
+ * Formats: RFC 3164 4.1.2 as syslogd and postlogd(8) write it to files (Postfix
+ * src/global/maillog_client.c, src/util/logwriter.c), RFC 3339 stamps. The journal's
+ * lines are log_journal.c's. Queue ids: Postfix src/global/mail_queue.h (upper-case
+ * hex digits; or base 52, which has no vowels, so that "warning" is none), Sendmail
+ * 8.12 and later (14 or more letters and digits).
+ */
+#include "log_line.h"
+
+#include "log_journal.h"
+
+#define TRADITIONAL_LEN 15 /* "Nov 22 09:14:32" */
+#define ISO_MIN         19
+#define ISO_MAX         35
+#define ID_MAX          32
+#define SENDMAIL_ID_MIN 12
+
+enum {
+    CHAR_HEX = 1,  /* 0-9 A-F */
+    CHAR_LONG = 2, /* no vowels */
+    CHAR_WORD = 4, /* letters and digits */
+};
+
+/* clang-format off */
+static const unsigned char classes[256] = {
+    ['0'] = 7, ['1'] = 7, ['2'] = 7, ['3'] = 7, ['4'] = 7,
+    ['5'] = 7, ['6'] = 7, ['7'] = 7, ['8'] = 7, ['9'] = 7,
+    ['A'] = 5, ['B'] = 7, ['C'] = 7, ['D'] = 7, ['E'] = 5, ['F'] = 7,
+    ['G'] = 6, ['H'] = 6, ['I'] = 4, ['J'] = 6, ['K'] = 6, ['L'] = 6, ['M'] = 6,
+    ['N'] = 6, ['O'] = 4, ['P'] = 6, ['Q'] = 6, ['R'] = 6, ['S'] = 6, ['T'] = 6,
+    ['U'] = 4, ['V'] = 6, ['W'] = 6, ['X'] = 6, ['Y'] = 6, ['Z'] = 6,
+    ['a'] = 4, ['b'] = 6, ['c'] = 6, ['d'] = 6, ['e'] = 4, ['f'] = 6, ['g'] = 6,
+    ['h'] = 6, ['i'] = 4, ['j'] = 6, ['k'] = 6, ['l'] = 6, ['m'] = 6, ['n'] = 6,
+    ['o'] = 4, ['p'] = 6, ['q'] = 6, ['r'] = 6, ['s'] = 6, ['t'] = 6, ['u'] = 4,
+    ['v'] = 6, ['w'] = 6, ['x'] = 6, ['y'] = 6, ['z'] = 6,
+};
+
+/* clang-format on */
+
+struct name {
+    const char *name;
+    enum log_daemon daemon;
+};
+
+/* By length, since each line is looked up. */
+static const struct name names_4[] = { { "qmgr", LOG_DAEMON_QMGR },
+                                       { "smtp", LOG_DAEMON_DELIVERY },
+                                       { "lmtp", LOG_DAEMON_DELIVERY },
+                                       { "pipe", LOG_DAEMON_DELIVERY } };
+static const struct name names_5[] = {
+    { "smtpd", LOG_DAEMON_SMTPD },    { "local", LOG_DAEMON_DELIVERY },
+    { "error", LOG_DAEMON_DELIVERY }, { "retry", LOG_DAEMON_DELIVERY },
+    { "nqmgr", LOG_DAEMON_QMGR },     { "oqmgr", LOG_DAEMON_QMGR }
+};
+static const struct name names_6[] = { { "bounce", LOG_DAEMON_BOUNCE },
+                                       { "pickup", LOG_DAEMON_PICKUP },
+                                       { "sm-mta", LOG_DAEMON_SENDMAIL },
+                                       { "sm-que", LOG_DAEMON_SENDMAIL },
+                                       { "sm-msp", LOG_DAEMON_SENDMAIL } };
+static const struct name names_7[] = { { "cleanup", LOG_DAEMON_CLEANUP },
+                                       { "virtual", LOG_DAEMON_DELIVERY },
+                                       { "discard", LOG_DAEMON_DELIVERY } };
+static const struct name names_more[] = { { "sendmail", LOG_DAEMON_SENDMAIL },
+                                          { "postsuper", LOG_DAEMON_POSTSUPER },
+                                          { "sm-msp-queue", LOG_DAEMON_SENDMAIL },
+                                          { "sluice-milter", LOG_DAEMON_MILTER },
+                                          { "sluice-policyd", LOG_DAEMON_POLICYD } };
+
+#define NAMES(list) list, sizeof(list) / sizeof((list)[0])
+
+static enum log_daemon among(struct log_slice name, const struct name *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i].name[0] == name.text[0] && log_slice_is(name, list[i].name))
+            return list[i].daemon;
+    return LOG_DAEMON_OTHER;
+}
+
+static enum log_daemon daemon_of(struct log_slice name)
+{
+    switch (name.len) {
+    case 0:
+        return LOG_DAEMON_OTHER;
+    case 4:
+        return among(name, NAMES(names_4));
+    case 5:
+        return among(name, NAMES(names_5));
+    case 6:
+        return among(name, NAMES(names_6));
+    case 7:
+        return among(name, NAMES(names_7));
+    default:
+        return among(name, NAMES(names_more));
+    }
+}
+
+/* "postfix/sluice-forward/smtp": the daemon, and the service before it. */
+void log_line_program(struct log_slice program, struct log_line *out)
+{
+    const char *end = program.text + program.len, *last = end, *before;
+    struct log_slice daemon = program;
+    out->program = program;
+    while (last > program.text && last[-1] != '/')
+        last--;
+    if (last > program.text) {
+        daemon = (struct log_slice){ last, (size_t)(end - last) };
+        for (before = --last; before > program.text && before[-1] != '/';)
+            before--;
+        out->service = (struct log_slice){ before, (size_t)(last - before) };
+    }
+    out->daemon = daemon_of(daemon);
+}
+
+/* "ID: " at the beginning of the text. */
+void log_line_text(const char *text, const char *end, struct log_line *out)
+{
+    const char *p = text;
+    unsigned all = CHAR_HEX | CHAR_LONG | CHAR_WORD;
+    out->rest = (struct log_slice){ text, (size_t)(end - text) };
+    if (out->daemon == LOG_DAEMON_OTHER)
+        return;
+    for (; p < end && classes[(unsigned char)*p] && all; p++)
+        all &= classes[(unsigned char)*p];
+    size_t len = (size_t)(p - text);
+    if (end - p < 2 || p[0] != ':' || p[1] != ' ' || len < 5 || len > ID_MAX)
+        return;
+    bool sendmail = out->daemon == LOG_DAEMON_SENDMAIL || out->daemon == LOG_DAEMON_MILTER;
+    if (!(all & (CHAR_HEX | CHAR_LONG)) && (!sendmail || len < SENDMAIL_ID_MIN))
+        return;
+    out->id = (struct log_slice){ text, len };
+    out->rest = (struct log_slice){ p + 2, (size_t)(end - p - 2) };
+}
+
+/* "prog[pid]:" from text to its end, which is a space. false: not that. */
+static bool take_tag(const char *text, const char *end, struct log_line *out)
+{
+    uint32_t pid = 0;
+    if (end - text < 2 || end[-1] != ':')
+        return false;
+    end--;
+    if (end[-1] == ']') {
+        const char *p = --end;
+        for (uint32_t unit = 1; p > text && p[-1] >= '0' && p[-1] <= '9'; p--, unit *= 10) {
+            if (unit <= 1000000000)
+                pid += unit * (uint32_t)(p[-1] - '0');
+        }
+        if (p - 1 <= text || p[-1] != '[')
+            return false;
+        end = p - 1;
+    }
+    out->pid = pid;
+    log_line_program((struct log_slice){ text, (size_t)(end - text) }, out);
+    return true;
+}
+
+/* "host prog[pid]: text", or without the host. */
+static void take_rest(const char *p, const char *end, struct log_line *out)
+{
+    const char *space = memchr(p, ' ', (size_t)(end - p));
+    if (space && !take_tag(p, space, out)) {
+        out->host = (struct log_slice){ p, (size_t)(space - p) };
+        p = space + 1;
+        space = memchr(p, ' ', (size_t)(end - p));
+        if (space && !take_tag(p, space, out))
+            space = NULL;
+    }
+    if (space)
+        p = space + 1;
+    log_line_text(p, end, out);
+}
+
+static bool take_traditional(const char *text, const char *end, struct log_line *out)
+{
+    if (end - text <= TRADITIONAL_LEN || text[3] != ' ' || text[6] != ' ' ||
+        text[9] != ':' || text[12] != ':' || text[TRADITIONAL_LEN] != ' ')
+        return false;
+    out->stamp = (struct log_slice){ text, TRADITIONAL_LEN };
+    out->stamp_kind = LOG_STAMP_TRADITIONAL;
+    take_rest(text + TRADITIONAL_LEN + 1, end, out);
+    return true;
+}
+
+static bool take_iso(const char *text, const char *end, struct log_line *out)
+{
+    size_t most = (size_t)(end - text) > ISO_MAX + 1 ? ISO_MAX + 1 : (size_t)(end - text);
+    const char *space = memchr(text, ' ', most);
+    if (!space || space - text < ISO_MIN || text[4] != '-' || text[7] != '-' ||
+        text[10] != 'T' || text[13] != ':' || text[16] != ':')
+        return false;
+    out->stamp = (struct log_slice){ text, (size_t)(space - text) };
+    out->stamp_kind = LOG_STAMP_ISO;
+    take_rest(space + 1, end, out);
+    return true;
+}
+
+/* Behind "<22>", if that is there. */
+static const char *skip_priority(const char *text, const char *end)
+{
+    const char *p = text + 1;
+    if (text == end || *text != '<')
+        return text;
+    while (p < end && p - text <= 3 && *p >= '0' && *p <= '9')
+        p++;
+    return p < end && p > text + 1 && *p == '>' ? p + 1 : text;
+}
+
+bool log_line_parse(struct log_clock *clock, const char *text, size_t len,
+                    struct log_line *out)
+{
+    const char *end = text + len;
+    const struct log_slice none = { "", 0 };
+    *out = (struct log_line){ none, none, none, LOG_DAEMON_OTHER, 0, none, none, none,
+                              LOG_STAMP_TRADITIONAL };
+    while (end > text && (end[-1] == '\r' || end[-1] == '\n'))
+        end--;
+    if (end == text)
+        return false;
+    if (*text == '{')
+        return log_journal_parse(text, (size_t)(end - text), clock->scratch, out);
+    text = skip_priority(text, end);
+    return *text >= '0' && *text <= '9' ? take_iso(text, end, out)
+                                        : take_traditional(text, end, out);
+}

@@ -1,0 +1,235 @@
+/*
+ * playbook_count: sizes and counts of mailboxes by IMAP: on one side for a document
+ * (imap-sizes), on both to compare (counts).
+ *
+ * A mailbox has SIZE_S on each side. After BAD_MAX failures the server or the file is
+ * at fault, and the rest is left.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+#include "playbook_mail.h"
+
+#define SIZE_S  300
+#define BAD_MAX 20
+#define FIGURE  24
+
+struct figures {
+    uint64_t folders, messages, bytes;
+};
+
+struct counting {
+    struct mail_place one, other; /* other: counts */
+    FILE *out;
+    size_t good, bad, fewer;
+    struct figures all;
+    uint64_t missing;
+    struct pace pace;
+};
+
+/* ---- one mailbox --------------------------------------------------------- */
+
+struct folders {
+    char **names;
+    size_t count, room;
+    bool no_memory;
+};
+
+static bool take_folder(void *context, const char *folder)
+{
+    struct folders *folders = context;
+    if (folders->count == folders->room) {
+        size_t room = folders->room ? folders->room * 2 : 64;
+        char **names = reallocarray(folders->names, room, sizeof(*names));
+        if (!names)
+            return !(folders->no_memory = true);
+        folders->names = names;
+        folders->room = room;
+    }
+    folders->names[folders->count] = strdup(folder);
+    folders->no_memory = !folders->names[folders->count];
+    folders->count += !folders->no_memory;
+    return !folders->no_memory;
+}
+
+static bool count_folders(struct mail_imap *imap, struct folders *folders,
+                          struct figures *out, struct mail_call *call)
+{
+    enum mail_result result = mail_imap_folders(imap, call, take_folder, folders);
+    for (size_t i = 0; i < folders->count && result == MAIL_DONE; i++) {
+        uint64_t messages = 0, bytes = 0;
+        result = mail_imap_size(imap, call, folders->names[i], &messages, &bytes);
+        out->messages += messages;
+        out->bytes += bytes;
+    }
+    out->folders = folders->count;
+    if (folders->no_memory)
+        (void)snprintf(call->error, sizeof(call->error), "out of memory");
+    return result == MAIL_DONE && !folders->no_memory;
+}
+
+/* false: a message was printed. */
+static bool count_mailbox(const struct mail_place *place, const struct person *person,
+                          struct figures *out)
+{
+    struct folders folders = { 0 };
+    struct mail_imap *imap = mail_log_in(place, person);
+    struct mail_call call = mail_call_for(SIZE_S);
+    *out = (struct figures){ 0 };
+    bool good = imap && count_folders(imap, &folders, out, &call);
+    if (imap && !good)
+        message("%s: %s", person->address, call.error);
+    for (size_t i = 0; i < folders.count; i++)
+        free(folders.names[i]);
+    free(folders.names);
+    mail_imap_close(imap);
+    return good;
+}
+
+static void add_cells(const struct figures *figures, char texts[3][FIGURE],
+                      const char *cells[3])
+{
+    const uint64_t all[] = { figures->folders, figures->messages, figures->bytes };
+    for (size_t i = 0; i < 3; i++) {
+        (void)snprintf(texts[i], FIGURE, "%" PRIu64, all[i]);
+        cells[i] = texts[i];
+    }
+}
+
+static bool goes_on(struct counting *it)
+{
+    if (pace_due(&it->pace))
+        notice("%zu mailboxes counted, %" PRIu64 " MB so far", it->good,
+               it->all.bytes / 1000000);
+    return it->bad < BAD_MAX && !command_stopped();
+}
+
+static int judge(const struct counting *it, const char *endpoint)
+{
+    if (command_stopped()) {
+        message("stopped after %zu mailboxes", it->good + it->bad);
+        return EXIT_AGAIN;
+    }
+    if (it->bad == 0)
+        return EXIT_DONE;
+    message("%s: %zu mailboxes cannot be counted (the step's log names each)%s", endpoint,
+            it->bad, it->bad == BAD_MAX ? "; the others were not tried" : "");
+    return EXIT_CHECK;
+}
+
+/* ---- one side ------------------------------------------------------------ */
+
+static bool size_one(void *context, const struct person *person)
+{
+    struct counting *it = context;
+    struct figures figures;
+    char texts[3][FIGURE];
+    const char *cells[4] = { person->address };
+    bool good = count_mailbox(&it->one, person, &figures);
+    it->good += good;
+    it->bad += !good;
+    if (good) {
+        add_cells(&figures, texts, cells + 1);
+        paper_row(it->out, cells, 4);
+        it->all.messages += figures.messages;
+        it->all.bytes += figures.bytes;
+    }
+    return goes_on(it);
+}
+
+/* Opens <step>.csv and walks the accounts. */
+static int count_all(struct action_context *context, struct counting *it,
+                     const char *accounts, people_fn *each, const char *const *header,
+                     size_t columns, char name[200])
+{
+    (void)snprintf(name, 200, "%.150s.csv", context->step);
+    it->out = mail_ready() ? paper_open(context, name) : NULL;
+    if (!it->out)
+        return EXIT_SERVICE;
+    command_catch_signals();
+    paper_row(it->out, header, columns);
+    int code = people_each(accounts, true, each, it);
+    int closed = paper_close(context, it->out, name, code == EXIT_DONE);
+    return code != EXIT_DONE ? code : closed;
+}
+
+int action_imap_sizes(struct action_context *context, int argc, char **argv)
+{
+    static const char *const header[] = { "address", "folders", "messages", "bytes" };
+    struct counting it = { 0 };
+    struct mail_words words = { 0 };
+    char name[200];
+    if (!mail_words_take(argc, argv, 3, &words) ||
+        !mail_place(argv[1], &words, true, &it.one))
+        return EXIT_USE;
+    int code = count_all(context, &it, argv[2], size_one, header, 4, name);
+    if (code == EXIT_DONE)
+        code = judge(&it, argv[1]);
+    if (code == EXIT_DONE)
+        print("%zu mailboxes, %" PRIu64 " messages, %" PRIu64 " MB: %s", it.good,
+              it.all.messages, it.all.bytes / 1000000, name);
+    return code;
+}
+
+/* ---- both sides ---------------------------------------------------------- */
+
+static bool compare_one(void *context, const struct person *person)
+{
+    struct counting *it = context;
+    struct figures old, new;
+    struct person there = *person;
+    char texts[6][FIGURE];
+    const char *cells[8] = { person->address }, *password;
+    password = people_cell(person, "new-password");
+    if (password && password[0])
+        there.password = password;
+    bool good =
+        count_mailbox(&it->one, person, &old) && count_mailbox(&it->other, &there, &new);
+    it->good += good;
+    it->bad += !good;
+    if (good) {
+        uint64_t missing = old.messages > new.messages ? old.messages - new.messages : 0;
+        add_cells(&old, texts, cells + 1);
+        add_cells(&new, texts + 3, cells + 4);
+        cells[7] = missing ? "fewer on the new side" : "";
+        paper_row(it->out, cells, 8);
+        it->all.messages += old.messages;
+        it->all.bytes += old.bytes;
+        it->fewer += missing > 0;
+        it->missing += missing;
+        if (missing > 0)
+            message("%s: %" PRIu64 " messages on the old side, %" PRIu64 " on the new",
+                    person->address, old.messages, new.messages);
+    }
+    return goes_on(it);
+}
+
+int action_counts(struct action_context *context, int argc, char **argv)
+{
+    static const char *const header[] = { "address",   "old folders", "old messages",
+                                          "old bytes", "new folders", "new messages",
+                                          "new bytes", "what" };
+    struct counting it = { 0 };
+    struct mail_words words = { 0 };
+    char name[200];
+    if (!mail_words_take(argc, argv, 4, &words) ||
+        !mail_place(argv[1], &words, true, &it.one) ||
+        !mail_place(argv[2], &words, true, &it.other))
+        return EXIT_USE;
+    int code = count_all(context, &it, argv[3], compare_one, header, 8, name);
+    if (code == EXIT_DONE)
+        code = judge(&it, argv[2]);
+    if (code == EXIT_DONE && it.fewer > 0) {
+        message("%zu of %zu mailboxes have fewer messages on the new side (%" PRIu64
+                " in all): sync them again, %s has each",
+                it.fewer, it.good, it.missing, name);
+        code = EXIT_CHECK;
+    }
+    if (code == EXIT_DONE)
+        print("%zu mailboxes with %" PRIu64
+              " messages, none has fewer on the new side: %s",
+              it.good, it.all.messages, name);
+    return code;
+}

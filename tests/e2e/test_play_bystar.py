@@ -1,0 +1,132 @@
+"""bystar from start to finish, to an own server and to a hosted one: IMAP and
+submission of the old server are really switched off, mailboxes are locked, copied,
+forwarded and unlocked, and the old MTA goes when nothing was forwarded for a while."""
+
+import os
+import subprocess
+
+from parts.dkim import DkimKey
+from parts.process import accepts
+from play_case import (BOXES, DOMAIN, Services, expect, expect_true, message,
+                       play_case)
+
+PLAN = """\
+  record "MX" {{ name = "@" value = {{"10 mx.new.example.com."}} ttl = 1 }}
+  record "TXT" {{ name = "@" value = {{"v=spf1 ip4:198.51.100.0/24 -all"}} ttl = 1 }}
+  record "TXT" {{ name = "new._domainkey" value = {{"{key}"}} ttl = 1 }}
+  record "A" {{ name = "imap" value = {{"198.51.100.1"}} ttl = 1 }}
+  record "CNAME" {{ name = "submit" value = {{"mx.new.example.com."}} ttl = 1 }}
+"""
+RECORDS = ["@ 3 MX 10 mx.old", "@ 3 TXT \"v=spf1 mx ~all\"",
+           "new._domainkey 3 TXT \"v=DKIM1; p=\"",
+           "imap 3 A 192.0.2.1", "submit 3 CNAME mx.old",
+           "mx.old 3 A 192.0.2.1", "mx.new 3 A 198.51.100.1"]
+ANN = BOXES[0]
+
+
+def case():
+    state = {}
+
+    def prepare(lab):
+        state["services"] = Services(lab)
+        key = DkimKey(f"{lab.directory}/dkim", DOMAIN)
+        lab.old.sluice.domains[DOMAIN] += PLAN.format(key=key.record)
+    return play_case(RECORDS, "", prepare=prepare), state
+
+
+def start(play, services, *words):
+    play.env["SSL_CERT_FILE"] = services.certificate
+    backup = play.file("backup", "#!/bin/sh\necho \"$1\" >\"$2/backed-up\"\n", 0o755)
+    play.start("bystar", *words, **services.settings(), backup=backup, quiet="2s",
+               smtp=f"127.0.0.1:{play.lab.old.postfix.port}",
+               date="Friday at ten", **{"from": f"postmaster@{DOMAIN}"})
+
+
+def send(postfix, id):
+    reply = postfix.smtp("someone@senders.test", [ANN], message(id))
+    expect_true(f"{id} is accepted: {reply}", reply.accepted)
+
+
+def expect_moved(play, services):
+    lab = play.lab
+    expect("all moved", set(play.homes().values()), {"n"})
+    for port in (services.old_imap, services.old_submission):
+        expect_true("a service of the old server is off",
+                    not accepts(("127.0.0.1", port)))
+    expect("IMAP record", play.second.live(f"imap.{DOMAIN}", "A"), ["1 198.51.100.1"])
+    expect("submission", play.second.live(f"submit.{DOMAIN}", "CNAME"),
+           ["1 mx.new.example.com."])
+    found = [it.id for it in play.boxes(lab.new, [ANN])[ANN] if it.id]
+    expect("its mail", sorted(found), ["during", "of-old"])
+
+
+def test_bystar_to_an_own_server():
+    context, state = case()
+    with context as play:
+        lab, services = play.lab, state["services"]
+        lab.old.dovecot.seed(ANN, [message("of-old").encode()])
+        start(play, services)
+        play.go(to="told-done", before={
+            "rehearsed": lambda: send(lab.old.postfix, "during")})
+        expect_true("backed up", play.paper("backed-up"))
+        play.go(before={"mtas-off": lab.old.postfix.stop})
+        expect_moved(play, services)
+
+
+MOVE = ["services-off", "submission-off", "smtp-on", "dns-change", "move", "ledger",
+        "imap-dns", "test-imap", "test-submission", "test-old", "test-new"]
+
+
+def picture(play, services):
+    """What a rollback has to restore."""
+    return (play.zone(), play.homes(), accepts(("127.0.0.1", services.old_imap)),
+            accepts(("127.0.0.1", services.old_submission)))
+
+
+def test_rollback_from_every_step():
+    """Each step of the move is killed when it has begun, and the run is rolled back
+    to before the move; at the end everything, with the TTLs."""
+    context, state = case()
+    with context as play:
+        services = state["services"]
+        beginning = picture(play, services)
+        start(play, services)
+        play.go(to="rehearsed")
+        play.acknowledge("rehearsed")
+        killer = play.killer()
+        before = None
+        for step in os.environ.get("MOVE","").split() or MOVE:
+            if before is None:
+                before = picture(play, services)
+            killer.until(step)
+            play.rollback("--to", "services-off")
+            expect(f"after rollback from {step}", picture(play, services), before)
+        # In the middle of what takes longest: locked, and not yet flipped.
+        killer.until("move", lambda: "l" in play.homes().values())
+        play.rollback("--to", "services-off")
+        expect("after rollback from locked", picture(play, services), before)
+        play.go(to="told-done")
+        expect("moved", set(play.homes().values()), {"n"})
+        play.rollback()
+        expect("all of it", picture(play, services), beginning)
+
+
+def copy_as_the_provider_does(lab):
+    for box in BOXES:
+        subprocess.run(lab.old.sluice.sync, check=True, timeout=60,
+                       env={**os.environ, "SLUICE_MAILBOX": box})
+
+
+def test_bystar_to_a_hosted_one():
+    context, state = case()
+    with context as play:
+        lab, services = play.lab, state["services"]
+        lab.old.dovecot.seed(ANN, [message("of-old").encode()])
+        start(play, services, "--variant", "hosted")
+        play.go(to="guide")
+        expect("locked", set(play.homes().values()), {"l"})
+        send(lab.old.postfix, "during")
+        play.acknowledge("guide", lambda: copy_as_the_provider_does(lab))
+        play.go(before={"mtas-off": lab.old.postfix.stop})
+        lab.new.postfix.flush()
+        expect_moved(play, services)
