@@ -32,8 +32,17 @@
 #include "targets.h"
 
 #define DOMAINS_KNOWN_MAX 65536 /* domains whose being managed or not is remembered */
+#define ADDRESSES_KNOWN   4096  /* places for the last mailboxes, by hash */
+#define ADDRESS_KNOWN_MAX 96    /* longer ones are not remembered */
 #define HOSTS_SHOWN_MAX   64
 #define PROGRESS_LINES    262144
+
+struct known_address {
+    uint64_t hash;
+    size_t len; /* 0: none */
+    char text[ADDRESS_KNOWN_MAX];
+    char mailbox[ADDRESS_KNOWN_MAX];
+};
 
 struct audit {
     struct command_context *context;
@@ -41,13 +50,12 @@ struct audit {
     struct ledger *ledger;
     struct audit_report report;
     struct table *domains; /* domain as logged -> "m", "r" redirected to, "" */
+    struct known_address *addresses;
     struct targets targets;
-    const char *journal;
-    bool own_journal;
     uint64_t locking; /* deliveries while a lock was being completed */
 };
 
-/* ---- what the ledger asks --------------------------------------------------------- */
+/* ---- what the ledger asks ----------------------------------------------- */
 
 /* 'm': managed, 'r': mailboxes are redirected to it, '-': neither. */
 static char domain_kind(struct audit *audit, const char *text, size_t len)
@@ -85,7 +93,8 @@ static size_t unescape(struct log_slice in, char *out, size_t size)
         char hex[3] = "";
         if (in.len - i >= 4 && in.text[i] == '\\' && in.text[i + 1] == 'x') {
             memcpy(hex, in.text + i + 2, 2);
-            if (sscanf(hex, "%2x", &byte) == 1 && strspn(hex, "0123456789abcdefABCDEF") == 2) {
+            if (sscanf(hex, "%2x", &byte) == 1 &&
+                strspn(hex, "0123456789abcdefABCDEF") == 2) {
                 out[n++] = (char)byte;
                 i += 3;
                 continue;
@@ -96,13 +105,11 @@ static size_t unescape(struct log_slice in, char *out, size_t size)
     return n;
 }
 
-static bool mailbox_of(void *context, struct log_slice text, char out[ADDR_TEXT_MAX + 1])
+static bool parse_mailbox(struct audit *audit, struct log_slice text,
+                          char out[ADDR_TEXT_MAX + 1])
 {
-    struct audit *audit = context;
     struct route route;
     char plain[4 * ADDR_TEXT_MAX];
-    if (kind_of(audit, text) != 'm')
-        return false;
     if (memchr(text.text, '\\', text.len)) {
         size_t len = unescape(text, plain, sizeof(plain));
         text = (struct log_slice){ plain, len };
@@ -110,6 +117,27 @@ static bool mailbox_of(void *context, struct log_slice text, char out[ADDR_TEXT_
     if (!route_prepare(audit->context->conf, text.text, text.len, &route))
         return false;
     route_address(&route, out);
+    return true;
+}
+
+static bool mailbox_of(void *context, struct log_slice text, char out[ADDR_TEXT_MAX + 1])
+{
+    struct audit *audit = context;
+    uint64_t hash = ledger_hash(text.text, text.len);
+    struct known_address *known = &audit->addresses[hash % ADDRESSES_KNOWN];
+    if (known->len == text.len && known->hash == hash &&
+        memcmp(known->text, text.text, text.len) == 0) {
+        memcpy(out, known->mailbox, strlen(known->mailbox) + 1);
+        return true;
+    }
+    if (kind_of(audit, text) != 'm' || !parse_mailbox(audit, text, out))
+        return false;
+    if (text.len <= sizeof(known->text) && strlen(out) < sizeof(known->mailbox)) {
+        known->hash = hash;
+        known->len = text.len;
+        memcpy(known->text, text.text, text.len);
+        memcpy(known->mailbox, out, strlen(out) + 1);
+    }
     return true;
 }
 
@@ -144,7 +172,7 @@ static void take_row(void *context, const struct ledger_row *row)
     audit_report_row(&audit->report, row);
 }
 
-/* ---- options ------------------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------ */
 
 struct options {
     const char *since, *until, *format, *journal, *domain;
@@ -174,8 +202,9 @@ static bool parse_time(const char *name, const char *text, int64_t *us)
             return true;
         }
     }
-    message("--%s %s: not a time: give 2026-11-22, \"2026-11-22 09:00\", or 3d (so long ago)",
-            name, text);
+    message(
+        "--%s %s: not a time: give 2026-11-22, \"2026-11-22 09:00\", or 3d (so long ago)",
+        name, text);
     return false;
 }
 
@@ -216,7 +245,8 @@ static bool take_sides(struct audit *audit, const struct option_list *sides)
         }
         memcpy(name, sides->items[i], (size_t)(equal - sides->items[i]));
         name[equal - sides->items[i]] = '\0';
-        if (!audit_homes_name(audit->homes, name, old ? LEDGER_SIDE_OLD : LEDGER_SIDE_NEW))
+        if (!audit_homes_name(audit->homes, name,
+                              old ? LEDGER_SIDE_OLD : LEDGER_SIDE_NEW))
             return false;
     }
     return true;
@@ -249,12 +279,15 @@ static bool load_journal(struct audit *audit, const char *path)
     if (audit_homes_changes(audit->homes) > 0)
         return true;
     if (path) {
-        message("%s: no journal, or an empty one (state-dir/journal of any MTA host)", path);
+        message("%s: no journal, or an empty one (state-dir/journal of any MTA host)",
+                path);
         return false;
     }
-    audit_note(&audit->report,
-               "no journal in %s: whether a mailbox was locked when it got its mail is not "
-               "known; give one of an MTA host: --journal FILE", own);
+    audit_note(
+        &audit->report,
+        "no journal in %s: whether a mailbox was locked when it got its mail is not "
+        "known; give one of an MTA host: --journal FILE",
+        own);
     return true;
 }
 
@@ -290,7 +323,7 @@ static int set_up(struct audit *audit, int *argc, char **argv)
     return take_targets(audit, &options);
 }
 
-/* ---- reading --------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------ */
 
 static struct log_reader *open_logs(struct audit *audit, int argc, char **argv)
 {
@@ -349,14 +382,18 @@ static int check_counts(struct audit *audit, const struct log_reader *reader)
     char a[32];
     report->lines = counts->lines;
     if (counts->lines > 0 && counts->foreign == counts->lines) {
-        message("none of the %s lines is of a mail log that is known (syslog, maillog_file, "
-                "journalctl -o json)", audit_number(counts->lines, a));
+        message(
+            "none of the %s lines is of a mail log that is known (syslog, maillog_file, "
+            "journalctl -o json)",
+            audit_number(counts->lines, a));
         return EXIT_DATA;
     }
     if (counts->foreign > 0)
-        audit_note(report, "%s lines are of no known format", audit_number(counts->foreign, a));
+        audit_note(report, "%s lines are of no known format",
+                   audit_number(counts->foreign, a));
     if (counts->cut > 0)
-        audit_note(report, "%s lines are too long and were cut", audit_number(counts->cut, a));
+        audit_note(report, "%s lines are too long and were cut",
+                   audit_number(counts->cut, a));
     if (counts->untimed > 0)
         audit_note(report, "%s lines have an impossible time and were skipped",
                    audit_number(counts->untimed, a));
@@ -369,12 +406,14 @@ static int check_counts(struct audit *audit, const struct log_reader *reader)
                    "believed",
                    audit_number(ledger->unbelieved, a));
     if (ledger->hosts_left_out > 0)
-        audit_note(report, "more than %d hosts are in these logs: the others' names are "
-                   "not kept", LEDGER_HOSTS_MAX);
+        audit_note(report,
+                   "more than %d hosts are in these logs: the others' names are "
+                   "not kept",
+                   LEDGER_HOSTS_MAX);
     return EXIT_DONE;
 }
 
-/* ---- the hosts, and what Redis says -------------------------------------------------- */
+/* ---- the hosts, and what Redis says ------------------------------------- */
 
 static size_t list_hosts(struct audit *audit, struct audit_host hosts[HOSTS_SHOWN_MAX])
 {
@@ -387,15 +426,16 @@ static size_t list_hosts(struct audit *audit, struct audit_host hosts[HOSTS_SHOW
         enum ledger_side side = audit_homes_side(audit->homes, name);
         hosts[n++] = (struct audit_host){ name, side, first, last };
         if (side == LEDGER_SIDE_UNKNOWN)
-            audit_note(&audit->report, "%s: its side is not known: --side %s=old or new", name,
-                       name);
+            audit_note(&audit->report, "%s: its side is not known: --side %s=old or new",
+                       name, name);
         else if (audit->locking > 0 && side == LEDGER_SIDE_OLD &&
                  !audit_homes_has_fence(audit->homes, name))
-            audit_note(&audit->report,
-                       "%s: no line of sluice-policyd says when a lock was complete there, so "
-                       "mail delivered after a lock and before its flip is not judged: give "
-                       "its log too",
-                       name);
+            audit_note(
+                &audit->report,
+                "%s: no line of sluice-policyd says when a lock was complete there, so "
+                "mail delivered after a lock and before its flip is not judged: give "
+                "its log too",
+                name);
     }
     return n;
 }
@@ -440,14 +480,15 @@ static void ask_store(struct audit *audit)
         if (fine)
             audit_each_queued(&audit->report, see_queued, &queued);
         else
-            audit_note(&audit->report, "what is still queued is known from the logs alone: %s",
+            audit_note(&audit->report,
+                       "what is still queued is known from the logs alone: %s",
                        store_error(store));
         free(hosts);
     }
     table_free(queued.held);
 }
 
-/* ---- the command ---------------------------------------------------------------------- */
+/* ---- the command -------------------------------------------------------- */
 
 static int audit_logs(struct audit *audit, int argc, char **argv)
 {
@@ -475,17 +516,24 @@ int command_audit(struct command_context *context, int argc, char **argv)
 {
     struct audit audit = {
         .context = context,
-        .report = { .since_us = AUDIT_NO_TIME, .until_us = AUDIT_NO_TIME,
+        .report = { .since_us = AUDIT_NO_TIME,
+                    .until_us = AUDIT_NO_TIME,
                     .conf = context->conf },
         .domains = table_new(),
+        .addresses = calloc(ADDRESSES_KNOWN, sizeof(struct known_address)),
         .homes = audit_homes_new(context->conf),
     };
     struct ledger_ports ports = {
-        .context = &audit, .mailbox = mailbox_of, .redirects_to = redirects_to,
-        .side = side_of, .judge = judge, .fence = take_fence, .row = take_row,
+        .context = &audit,
+        .mailbox = mailbox_of,
+        .redirects_to = redirects_to,
+        .side = side_of,
+        .judge = judge,
+        .fence = take_fence,
+        .row = take_row,
     };
     int code = EXIT_SERVICE;
-    if (audit.domains && audit.homes) {
+    if (audit.domains && audit.addresses && audit.homes) {
         code = set_up(&audit, &argc, argv);
         ports.full = audit.report.format == AUDIT_CSV || audit.report.all;
         audit.ledger = code == EXIT_DONE ? ledger_new(&ports) : NULL;
@@ -503,5 +551,6 @@ int command_audit(struct command_context *context, int argc, char **argv)
     audit_report_free(&audit.report);
     targets_free(&audit.targets);
     table_free(audit.domains);
+    free(audit.addresses);
     return code;
 }

@@ -21,13 +21,19 @@ struct rows {
 };
 
 static const char *const fate_names[] = {
-    [FATE_OLD] = "delivered-old",     [FATE_LOCKING] = "delivered-while-locking",
-    [FATE_NEW] = "delivered-new",     [FATE_SIDE] = "delivered",
+    [FATE_OLD] = "delivered-old",
+    [FATE_LOCKING] = "delivered-while-locking",
+    [FATE_NEW] = "delivered-new",
+    [FATE_SIDE] = "delivered",
     [FATE_ELSEWHERE] = "accepted-elsewhere",
-    [FATE_REDIRECTED] = "redirected", [FATE_SENT_ON] = "sent-on",
-    [FATE_COPY] = "copy",             [FATE_QUEUED] = "queued",
-    [FATE_RETURNED] = "returned",     [FATE_DISCARDED] = "discarded",
-    [FATE_REMOVED] = "removed",       [FATE_WRONG] = "wrong-place",
+    [FATE_REDIRECTED] = "redirected",
+    [FATE_SENT_ON] = "sent-on",
+    [FATE_COPY] = "copy",
+    [FATE_QUEUED] = "queued",
+    [FATE_RETURNED] = "returned",
+    [FATE_DISCARDED] = "discarded",
+    [FATE_REMOVED] = "removed",
+    [FATE_WRONG] = "wrong-place",
     [FATE_UNKNOWN] = "unknown",
 };
 
@@ -68,7 +74,7 @@ static void row_add(struct rows *rows, const struct hop *hop, struct ledger_row 
     rows->items[rows->count++] = row;
 }
 
-/* ---- what was never tried, or not to an end ------------------------------------------- */
+/* ---- what was never tried, or not to an end ----------------------------- */
 
 static bool was_accepted(const struct hop *hop)
 {
@@ -100,6 +106,9 @@ static void open_fate(const struct ledger *ledger, const struct hop *hop, bool d
         row->fate = FATE_RETURNED;
     } else if (hop->flags & HOP_HELD) {
         row->where = "hold";
+    } else if ((hop->flags & HOP_REQUEUED) && silence(ledger, hop) > LEDGER_GRACE_US) {
+        row->fate = FATE_UNKNOWN;
+        row->text = "requeued (postsuper -r), and pickup never took it up";
     } else if (hop->flags & HOP_REQUEUED) {
         row->where = "maildrop";
     } else if (silence(ledger, hop) > LEDGER_SILENT_US) {
@@ -118,14 +127,28 @@ static void open_fate(const struct ledger *ledger, const struct hop *hop, bool d
     row->fate_us = hop->last_us;
 }
 
+/* "" where it is the mailbox itself. */
+static const char *other_address(const struct rcpt *r)
+{
+    return strcmp(rcpt_to(r), rcpt_mailbox(r)) == 0 ? "" : rcpt_to(r);
+}
+
+/* How many recipients of the queue file should have a line; 0: not known. */
+static uint32_t recipients_of(const struct hop *hop)
+{
+    return hop->nrcpt > hop->deleted ? hop->nrcpt - hop->deleted : 0;
+}
+
 static void add_open(struct rows *rows, const struct hop *hop, const struct rcpt *r,
                      uint32_t *lost)
 {
-    struct ledger_row row = { .mailbox = rcpt_mailbox(r), .to = rcpt_to(r), .recipients = 1 };
+    struct ledger_row row = { .mailbox = rcpt_mailbox(r),
+                              .to = other_address(r),
+                              .recipients = 1 };
     if (hop->flags & HOP_MOVED)
         return;
-    if ((hop->flags & HOP_REMOVED) && hop->nrcpt > 0 && hop->tried >= hop->nrcpt &&
-        r->state == RCPT_ANNOUNCED)
+    if ((hop->flags & HOP_REMOVED) && recipients_of(hop) > 0 &&
+        hop->tried >= recipients_of(hop) && r->state == RCPT_ANNOUNCED)
         return;
     open_fate(rows->ledger, hop, r->state == RCPT_DEFERRED, &row);
     if (r->detail && row.fate != FATE_UNKNOWN && !row.text)
@@ -139,15 +162,16 @@ static void add_open(struct rows *rows, const struct hop *hop, const struct rcpt
 }
 
 /* Recipients that the queue file had, and that no line names. */
-static void add_unnamed(struct rows *rows, const struct hop *hop, uint32_t lost, size_t named)
+static void add_unnamed(struct rows *rows, const struct hop *hop, uint32_t lost,
+                        size_t named)
 {
     struct ledger_row row = { .mailbox = "", .to = "" };
     const struct ledger *ledger = rows->ledger;
     if (hop->flags & (HOP_MOVED | HOP_LATE | HOP_PROBE | HOP_DISCARDED | HOP_SENDMAIL))
         return;
     if (hop->flags & HOP_REMOVED) {
-        if (hop->nrcpt > hop->tried + lost)
-            row.recipients = hop->nrcpt - hop->tried - lost;
+        if (recipients_of(hop) > hop->tried + lost)
+            row.recipients = recipients_of(hop) - hop->tried - lost;
         else if (hop->nrcpt == 0 && hop->rcpt_count == 0)
             row.recipients = 1;
         if (hop->flags & HOP_EXPIRED)
@@ -163,7 +187,7 @@ static void add_unnamed(struct rows *rows, const struct hop *hop, uint32_t lost,
     row_add(rows, hop, row);
 }
 
-/* ---- what was tried ---------------------------------------------------------------------- */
+/* ---- what was tried ----------------------------------------------------- */
 
 /* It was passed on, and there are no lines of the hop that it was passed to. */
 static enum ledger_fate unseen_fate(const struct ledger *ledger, const struct rcpt *r,
@@ -194,7 +218,8 @@ static enum ledger_fate sent_on_fate(const struct ledger *ledger, const struct r
         return FATE_COPY;
     if (r->flags & RCPT_REDIRECT)
         return FATE_REDIRECTED;
-    if (ledger->ports.mailbox(ledger->ports.context, to, managed))
+    if (strcmp(rcpt_to(r), rcpt_mailbox(r)) == 0 ||
+        ledger->ports.mailbox(ledger->ports.context, to, managed))
         return fate;
     if (ledger->ports.redirects_to(ledger->ports.context, to))
         return FATE_REDIRECTED;
@@ -205,7 +230,7 @@ static void add_tried(struct rows *rows, const struct hop *hop, const struct rcp
 {
     struct ledger_row row = {
         .mailbox = rcpt_mailbox(r),
-        .to = strcmp(rcpt_to(r), rcpt_mailbox(r)) == 0 ? "" : rcpt_to(r),
+        .to = other_address(r),
         .recipients = 1,
         .again = r->again,
         .fate = r->fate,
@@ -231,7 +256,8 @@ static void cover(struct hop *hop)
         struct rcpt *announced;
         if (!(r->flags & RCPT_TRIED) || r->orig_len == 0)
             continue;
-        struct log_slice to = { rcpt_to(r), r->to_len }, orig = { rcpt_orig(r), r->orig_len };
+        struct log_slice to = { rcpt_to(r), r->to_len },
+                         orig = { rcpt_orig(r), r->orig_len };
         struct log_slice none = { "", 0 };
         struct rcpt *both[] = { rcpt_find(hop, orig, none), rcpt_find(hop, to, none) };
         for (size_t i = 0; i < 2; i++) {
@@ -266,7 +292,7 @@ static void hop_rows(struct rows *rows, struct hop *hop)
     add_unnamed(rows, hop, lost, rows->count - before);
 }
 
-/* ---- the message ------------------------------------------------------------------------- */
+/* ---- the message -------------------------------------------------------- */
 
 static int compare_rows(const void *left, const void *right)
 {
@@ -285,7 +311,8 @@ static void give_rows(struct rows *rows)
 {
     const struct hop *root = rows->root, *named = root;
     rows->ledger->counts.messages++;
-    qsort(rows->items, rows->count, sizeof(*rows->items), compare_rows);
+    if (rows->count > 1)
+        qsort(rows->items, rows->count, sizeof(*rows->items), compare_rows);
     for (const struct hop *hop = root; hop && !named->message_id; hop = hop->tree_next)
         named = hop->message_id ? hop : named;
     for (size_t i = 0; i < rows->count; i++) {

@@ -103,7 +103,7 @@ size_t audit_homes_changes(const struct audit_homes *homes)
     return homes->count;
 }
 
-/* ---- the journal -------------------------------------------------------------- */
+/* ---- the journal -------------------------------------------------------- */
 
 static uint32_t newest(const struct audit_homes *homes, const char *key, size_t len)
 {
@@ -115,7 +115,8 @@ static uint32_t newest(const struct audit_homes *homes, const char *key, size_t 
     return index;
 }
 
-static bool add_change(struct audit_homes *homes, const char *key, const struct home *home)
+static bool add_change(struct audit_homes *homes, const char *key,
+                       const struct home *home)
 {
     char letter = home_letter(home->state, home->rollback);
     size_t len = strlen(key);
@@ -162,7 +163,8 @@ bool audit_homes_event(struct audit_homes *homes, const struct event *event)
                      event->op == EVENT_LOCK || event->op == EVENT_FLIP ||
                      event->op == EVENT_UNLOCK || event->op == EVENT_ROLLBACK ||
                      (event->op == EVENT_BASE && event->domain[0]);
-    bool hosts = event->op == EVENT_HOST || (event->op == EVENT_BASE && !event->domain[0]);
+    bool hosts =
+        event->op == EVENT_HOST || (event->op == EVENT_BASE && !event->domain[0]);
     if (!mailboxes && !hosts)
         return true;
     while (event_next_item(event, &cursor, &local, &local_len, &record, &record_len)) {
@@ -175,7 +177,8 @@ bool audit_homes_event(struct audit_homes *homes, const struct event *event)
         }
         if (local_len > ADDR_LOCAL_MAX || !event_apply(event, record, record_len, &home))
             continue; /* journal_read() has checked it: not of this version */
-        int n = snprintf(key, sizeof(key), "%.*s@%s", (int)local_len, local, event->domain);
+        int n =
+            snprintf(key, sizeof(key), "%.*s@%s", (int)local_len, local, event->domain);
         if (n > 0 && !add_change(homes, key, &home))
             return false;
     }
@@ -204,7 +207,7 @@ bool audit_homes_load(struct audit_homes *homes, const char *path, char *error,
     return false;
 }
 
-/* ---- hosts ----------------------------------------------------------------------- */
+/* ---- hosts -------------------------------------------------------------- */
 
 static bool same_first_label(const char *a, const char *b)
 {
@@ -252,7 +255,8 @@ void audit_homes_fence(struct audit_homes *homes, struct log_slice name, uint64_
                        int64_t us)
 {
     char text[HOST_NAME_MAX_LEN + 1];
-    if (name.len == 0 || name.len > HOST_NAME_MAX_LEN || memchr(name.text, '\0', name.len))
+    if (name.len == 0 || name.len > HOST_NAME_MAX_LEN ||
+        memchr(name.text, '\0', name.len))
         return;
     memcpy(text, name.text, name.len);
     text[name.len] = '\0';
@@ -285,8 +289,8 @@ bool audit_homes_has_fence(const struct audit_homes *homes, const char *name)
 }
 
 /* Whether the lock was complete there before from_us. */
-static bool was_confirmed(const struct audit_homes *homes, const char *name, uint64_t epoch,
-                          int64_t from_us)
+static bool was_confirmed(const struct audit_homes *homes, const char *name,
+                          uint64_t epoch, int64_t from_us)
 {
     const struct known_host *host = host_of(homes, name);
     for (size_t i = 0; host && i < host->count; i++)
@@ -295,7 +299,7 @@ static bool was_confirmed(const struct audit_homes *homes, const char *name, uin
     return false;
 }
 
-/* ---- judging ----------------------------------------------------------------------- */
+/* ---- judging ------------------------------------------------------------ */
 
 /* The newest change of the record that decides about a mailbox. */
 static uint32_t history_of(const struct audit_homes *homes, const char *mailbox)
@@ -319,7 +323,7 @@ static uint32_t history_of(const struct audit_homes *homes, const char *mailbox)
 }
 
 static const struct past *change_at(const struct audit_homes *homes, uint32_t from,
-                                      int64_t time)
+                                    int64_t time)
 {
     while (from != NO_CHANGE && homes->changes[from].time > time)
         from = homes->changes[from].before;
@@ -332,8 +336,8 @@ static bool lives_here(const struct past *change, enum ledger_side side)
 }
 
 enum ledger_judged audit_homes_judge(const struct audit_homes *homes, const char *mailbox,
-                                     const char *host, enum ledger_side side, int64_t from_us,
-                                     int64_t to_us)
+                                     const char *host, enum ledger_side side,
+                                     int64_t from_us, int64_t to_us)
 {
     uint32_t newest_change = history_of(homes, mailbox);
     const struct past *then =
@@ -354,7 +358,8 @@ enum ledger_judged audit_homes_judge(const struct audit_homes *homes, const char
         const struct past *at = change_at(homes, newest_change, from_us / LEDGER_SECOND);
         if (at->letter != locked)
             return JUDGED_FINE;
-        return was_confirmed(homes, host, at->epoch, from_us) ? JUDGED_WRONG : JUDGED_LOCKING;
+        return was_confirmed(homes, host, at->epoch, from_us) ? JUDGED_WRONG
+                                                              : JUDGED_LOCKING;
     }
     return lives_here(now, side) ? JUDGED_FINE : JUDGED_WRONG;
 }

@@ -46,7 +46,7 @@ void audit_homes_fence(struct audit_homes *homes, struct log_slice host, uint64_
 bool audit_homes_has_fence(const struct audit_homes *homes, const char *host);
 
 enum ledger_judged audit_homes_judge(const struct audit_homes *homes, const char *mailbox,
-                                     const char *host, enum ledger_side side, int64_t from_us,
-                                     int64_t to_us);
+                                     const char *host, enum ledger_side side,
+                                     int64_t from_us, int64_t to_us);
 
 #endif

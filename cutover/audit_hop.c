@@ -14,10 +14,11 @@
 
 #include <stdlib.h>
 
-#define LONG_ID 12 /* src/global/mail_queue.h: hex ids have at most 5 + 8 digits,
-                      but no 'z'; Sendmail's have 14 */
+#define LONG_ID                                                                          \
+    12 /* src/global/mail_queue.h: hex ids have at most 5 + 8 digits,                    \
+          but no 'z'; Sendmail's have 14 */
 
-uint64_t hash_bytes(const char *text, size_t len)
+uint64_t ledger_hash(const char *text, size_t len)
 {
     uint64_t hash = UINT64_C(0x9e3779b97f4a7c15) ^ len, word;
     for (; len >= 8; text += 8, len -= 8) {
@@ -44,7 +45,7 @@ char *text_cut(struct ledger *ledger, struct log_slice text)
     return copy;
 }
 
-/* ---- by queue id ------------------------------------------------------------ */
+/* ---- by queue id -------------------------------------------------------- */
 
 static bool id_is_long(struct log_slice id)
 {
@@ -53,7 +54,7 @@ static bool id_is_long(struct log_slice id)
 
 struct hop *hop_find(struct ledger *ledger, struct log_slice id, uint16_t host)
 {
-    uint64_t hash = hash_bytes(id.text, id.len);
+    uint64_t hash = ledger_hash(id.text, id.len);
     for (struct hop *hop = ledger->buckets[hash & (ledger->bucket_count - 1)]; hop;
          hop = hop->same_bucket) {
         if (hop->id_hash != hash || hop->id_len != id.len ||
@@ -108,7 +109,7 @@ struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host)
     }
     memcpy(hop->id, id.text, id.len);
     hop->id_len = (uint8_t)id.len;
-    hop->id_hash = hash_bytes(id.text, id.len);
+    hop->id_hash = ledger_hash(id.text, id.len);
     hop->host = host;
     hop->tree_last = hop;
     hop->rcpt_end = &hop->rcpts;
@@ -117,7 +118,7 @@ struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host)
     struct hop **bucket = &ledger->buckets[hop->id_hash & (ledger->bucket_count - 1)];
     hop->same_bucket = *bucket;
     *bucket = hop;
-    ledger->counts.hops++;
+    hop->serial = ledger->counts.hops++;
     if (++ledger->hop_count > ledger->counts.most_in_memory)
         ledger->counts.most_in_memory = ledger->hop_count;
     return hop;
@@ -151,136 +152,7 @@ static void hop_free(struct ledger *ledger, struct hop *hop)
     ledger->hop_count--;
 }
 
-/* ---- recipients ------------------------------------------------------------ */
-
-static uint32_t rcpt_hash(struct log_slice to, struct log_slice orig)
-{
-    return (uint32_t)(hash_bytes(to.text, to.len) * 31 + hash_bytes(orig.text, orig.len));
-}
-
-static bool rcpt_is(const struct rcpt *r, uint32_t hash, struct log_slice to,
-                    struct log_slice orig)
-{
-    return r->hash == hash && r->to_len == to.len && r->orig_len == orig.len &&
-           memcmp(rcpt_to(r), to.text, to.len) == 0 &&
-           memcmp(rcpt_orig(r), orig.text, orig.len) == 0;
-}
-
-static void index_put(struct hop *hop, struct rcpt *r)
-{
-    uint32_t at = r->hash & (hop->index_size - 1);
-    while (hop->index[at])
-        at = (at + 1) & (hop->index_size - 1);
-    hop->index[at] = r;
-}
-
-/* Twice as many places as recipients, at least. */
-static bool index_grow(struct hop *hop)
-{
-    uint32_t size = hop->index_size ? hop->index_size * 4 : HOP_INDEXED * 8;
-    struct rcpt **index = calloc(size, sizeof(struct rcpt *));
-    if (!index)
-        return false;
-    free(hop->index);
-    hop->index = index;
-    hop->index_size = size;
-    for (struct rcpt *r = hop->rcpts; r; r = r->next)
-        index_put(hop, r);
-    return true;
-}
-
-struct rcpt *rcpt_find(struct hop *hop, struct log_slice to, struct log_slice orig)
-{
-    uint32_t hash = rcpt_hash(to, orig);
-    if (!hop->index) {
-        for (struct rcpt *r = hop->rcpts; r; r = r->next)
-            if (rcpt_is(r, hash, to, orig))
-                return r;
-        return NULL;
-    }
-    for (uint32_t at = hash & (hop->index_size - 1); hop->index[at];
-         at = (at + 1) & (hop->index_size - 1))
-        if (rcpt_is(hop->index[at], hash, to, orig))
-            return hop->index[at];
-    return NULL;
-}
-
-static struct rcpt *rcpt_new(struct hop *hop, struct log_slice to, struct log_slice orig,
-                             const char *mailbox)
-{
-    size_t len = strlen(mailbox);
-    struct rcpt *r = calloc(1, sizeof(*r) + to.len + orig.len + len + 3);
-    if (!r)
-        return NULL;
-    r->hash = rcpt_hash(to, orig);
-    r->to_len = (uint16_t)to.len;
-    r->orig_len = (uint16_t)orig.len;
-    r->mailbox_len = (uint16_t)len;
-    memcpy(r->text, to.text, to.len);
-    memcpy(r->text + to.len + 1, orig.text, orig.len);
-    memcpy(r->text + to.len + orig.len + 2, mailbox, len);
-    *hop->rcpt_end = r;
-    hop->rcpt_end = &r->next;
-    hop->rcpt_count++;
-    return r;
-}
-
-struct rcpt *rcpt_get(struct ledger *ledger, struct hop *hop, struct log_slice to,
-                      struct log_slice orig, const char *mailbox)
-{
-    /* No line is longer (LOG_LINE_MAX), but this keeps the lengths' type honest. */
-    if (to.len > LOG_LINE_MAX || orig.len > LOG_LINE_MAX)
-        return NULL;
-    struct rcpt *r = rcpt_find(hop, to, orig);
-    if (r)
-        return r;
-    if ((hop->index ? hop->rcpt_count * 2 >= hop->index_size
-                    : hop->rcpt_count >= HOP_INDEXED) &&
-        !index_grow(hop)) {
-        ledger->failed = true;
-        return NULL;
-    }
-    r = rcpt_new(hop, to, orig, mailbox);
-    if (!r)
-        ledger->failed = true;
-    else if (hop->index)
-        index_put(hop, r);
-    return r;
-}
-
-static struct log_slice slice_of(const char *text, size_t len)
-{
-    return (struct log_slice){ text, len };
-}
-
-void rcpt_expect(struct ledger *ledger, struct hop *hop, const struct rcpt *rcpt)
-{
-    if (rcpt->mailbox_len == 0)
-        return;
-    struct rcpt *r = rcpt_get(ledger, hop, slice_of(rcpt_to(rcpt), rcpt->to_len),
-                              slice_of("", 0), rcpt_mailbox(rcpt));
-    if (!r)
-        return;
-    r->flags |= rcpt->flags & (RCPT_REDIRECT | RCPT_COPY);
-    if (r->mailbox_len == 0) { /* its own line came before */
-        r->mailbox = strdup(rcpt_mailbox(rcpt));
-        r->mailbox_len = r->mailbox ? rcpt->mailbox_len : 0;
-    }
-}
-
-void rcpts_expect_open(struct ledger *ledger, struct hop *hop, const struct hop *from)
-{
-    for (const struct rcpt *r = from->rcpts; r; r = r->next)
-        if (r->mailbox_len && (r->state == RCPT_ANNOUNCED || r->state == RCPT_DEFERRED)) {
-            struct rcpt *same =
-                rcpt_get(ledger, hop, slice_of(rcpt_to(r), r->to_len),
-                         slice_of(rcpt_orig(r), r->orig_len), rcpt_mailbox(r));
-            if (same)
-                same->flags |= r->flags & (RCPT_REDIRECT | RCPT_COPY | RCPT_COVERED);
-        }
-}
-
-/* ---- trees ------------------------------------------------------------------ */
+/* ---- trees -------------------------------------------------------------- */
 
 struct hop *hop_root(struct hop *hop)
 {
@@ -325,15 +197,12 @@ static void tree_closed(struct ledger *ledger, struct hop *root)
     }
 }
 
-static void unbelieve(struct ledger *ledger, struct hop *parent, const struct hop *child)
+static void not_believed(struct ledger *ledger, struct rcpt *r)
 {
     ledger->counts.unbelieved++;
-    for (struct rcpt *r = parent->rcpts; r; r = r->next)
-        if (r->next_hop == child) {
-            r->next_hop = NULL;
-            r->state = RCPT_DONE;
-            r->fate = FATE_ELSEWHERE;
-        }
+    r->next_hop = NULL;
+    r->state = RCPT_DONE;
+    r->fate = FATE_ELSEWHERE;
 }
 
 static void follow(struct ledger *ledger, struct hop *child, const struct rcpt *r)
@@ -350,13 +219,15 @@ void hop_settle(struct ledger *ledger, struct hop *hop)
         return;
     bool other = (hop->flags & parent->flags & HOP_ID_KNOWN) &&
                  hop->message_hash != parent->message_hash;
+    bool believed = !other && hop_attach(parent, hop);
     hop->claimant = NULL;
-    if (other || !hop_attach(parent, hop))
-        unbelieve(ledger, parent, hop);
-    else
-        for (const struct rcpt *r = parent->rcpts; r; r = r->next)
-            if (r->next_hop == hop)
-                follow(ledger, hop, r);
+    for (struct rcpt *r = hop->passed; r; r = r->passed_next) {
+        if (believed)
+            follow(ledger, hop, r);
+        else
+            not_believed(ledger, r);
+    }
+    hop->passed = NULL;
     tree_done(ledger, parent);
 }
 
@@ -374,25 +245,26 @@ void hop_claim(struct ledger *ledger, struct hop *parent, struct rcpt *rcpt,
     }
     if (child == parent || (child->parent && child->parent != parent) ||
         (child->claimant && child->claimant != parent)) {
-        ledger->counts.unbelieved++;
-        rcpt->state = RCPT_DONE;
-        rcpt->fate = FATE_ELSEWHERE;
+        not_believed(ledger, rcpt);
         return;
     }
     rcpt->state = RCPT_PASSED;
     rcpt->next_hop = child;
-    if (child->parent || child->claimant) {
-        if (child->parent)
-            follow(ledger, child, rcpt);
+    if (child->parent) {
+        follow(ledger, child, rcpt);
         return;
     }
+    rcpt->passed_next = child->passed;
+    child->passed = rcpt;
+    if (child->claimant)
+        return;
     child->claimant = parent;
     hop_root(parent)->open++;
     if (trusted || ((child->flags & HOP_ID_KNOWN) && (child->flags & HOP_SEEN)))
         hop_settle(ledger, child);
 }
 
-/* ---- when they go ------------------------------------------------------------- */
+/* ---- when they go ------------------------------------------------------- */
 
 static bool due_push(struct ledger *ledger, struct hop *hop, int64_t us)
 {
@@ -517,14 +389,14 @@ void hop_accept(struct ledger *ledger, struct hop *hop)
     hop->flags |= HOP_ACCEPTED;
 }
 
-/* ---- the end ------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------ */
 
 static int compare_age(const void *left, const void *right)
 {
     const struct hop *a = *(struct hop *const *)left, *b = *(struct hop *const *)right;
     if (a->first_us != b->first_us)
         return a->first_us < b->first_us ? -1 : 1;
-    return strcmp(a->id, b->id);
+    return a->serial < b->serial ? -1 : 1;
 }
 
 void hops_close_all(struct ledger *ledger)

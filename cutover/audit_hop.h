@@ -1,9 +1,11 @@
 /*
- * audit_hop: what the ledger keeps, shared by its three files:
+ * audit_hop: what the ledger keeps, shared by its files:
  *
- *     audit_hop.c      the hops, found by queue id; trees of them; when they go
- *     audit_ledger.c   what each event does to them
- *     audit_fate.c     from a tree that is complete to rows
+ *     audit_hop.c       the hops, found by queue id; trees of them; when they go
+ *     audit_rcpt.c      the recipients of a hop
+ *     audit_ledger.c    what each event does to a hop
+ *     audit_delivery.c  ... and to its recipients
+ *     audit_fate.c      from a tree that is complete to rows
  */
 #ifndef SLUICE_AUDIT_HOP_H
 #define SLUICE_AUDIT_HOP_H
@@ -16,32 +18,33 @@
 enum rcpt_state {
     RCPT_ANNOUNCED, /* nothing was tried: by the milter, or by the hop before */
     RCPT_DEFERRED,
-    RCPT_PASSED,    /* accepted under another queue id: rcpt->next_hop or next_id */
-    RCPT_DONE,      /* accepted or delivered, and it ends here: rcpt->fate */
+    RCPT_PASSED, /* accepted under another queue id: rcpt->next_hop or next_id */
+    RCPT_DONE,   /* accepted or delivered, and it ends here: rcpt->fate */
     RCPT_RETURNED,
 };
 
 enum {
     RCPT_REDIRECT = 1, /* the new address of a mailbox */
     RCPT_COPY = 2,
-    RCPT_FORWARD = 4,  /* went by sluice-forward */
-    RCPT_COVERED = 8,  /* announced, and found under another address */
-    RCPT_SMTP = 16,    /* handed over by smtp(8) */
-    RCPT_TRIED = 32,   /* a delivery line was seen */
+    RCPT_FORWARD = 4, /* went by sluice-forward */
+    RCPT_COVERED = 8, /* announced, and found under another address */
+    RCPT_SMTP = 16,   /* handed over by smtp(8) */
+    RCPT_TRIED = 32,  /* a delivery line was seen */
 };
 
 struct rcpt {
     struct rcpt *next;
-    struct hop *next_hop;  /* RCPT_PASSED */
-    int64_t us;            /* of the last attempt */
-    char *detail;          /* "relay\0text\0", or NULL */
-    char *mailbox;         /* learned later than its first line; or NULL */
+    struct hop *next_hop;     /* RCPT_PASSED */
+    struct rcpt *passed_next; /* of those that next_hop was named for */
+    int64_t us;               /* of the last attempt */
+    char *detail;             /* "relay\0text\0", or NULL */
+    char *mailbox;            /* learned later than its first line; or NULL */
     uint32_t again;
     uint32_t hash;
-    uint16_t relay;        /* index; 0: none */
+    uint16_t relay; /* index; 0: none */
     uint8_t state, fate, flags;
     uint16_t to_len, orig_len, mailbox_len;
-    char text[];           /* to, orig_to, mailbox; each with a NUL */
+    char text[]; /* to, orig_to, mailbox; each with a NUL */
 };
 
 static inline const char *rcpt_to(const struct rcpt *r)
@@ -58,14 +61,14 @@ static inline const char *rcpt_mailbox(const struct rcpt *r)
 }
 
 enum {
-    HOP_BORN = 1 << 0,      /* its first line (client=, uid=) was seen */
-    HOP_ACCEPTED = 1 << 1,  /* something shows that it was taken */
-    HOP_QUEUED = 1 << 2,    /* qmgr had it */
+    HOP_BORN = 1 << 0,     /* its first line (client=, uid=) was seen */
+    HOP_ACCEPTED = 1 << 1, /* something shows that it was taken */
+    HOP_QUEUED = 1 << 2,   /* qmgr had it */
     HOP_HELD = 1 << 3,
-    HOP_REQUEUED = 1 << 4,  /* postsuper -r; its next hop is not there yet */
-    HOP_MOVED = 1 << 5,     /* ... is there: HOP.successor */
-    HOP_REMOVED = 1 << 6,   /* qmgr: removed */
-    HOP_KILLED = 1 << 7,    /* postsuper -d */
+    HOP_REQUEUED = 1 << 4, /* postsuper -r; its next hop is not there yet */
+    HOP_MOVED = 1 << 5,    /* ... is there: HOP.successor */
+    HOP_REMOVED = 1 << 6,  /* qmgr: removed */
+    HOP_KILLED = 1 << 7,   /* postsuper -d */
     HOP_EXPIRED = 1 << 8,
     HOP_DISCARDED = 1 << 9,
     HOP_REFUSED = 1 << 10,
@@ -84,21 +87,24 @@ enum {
 
 struct hop {
     struct hop *same_bucket;
-    struct hop *parent;              /* whose recipient or requeue it continues */
+    struct hop *parent;                /* whose recipient or requeue it continues */
     struct hop *tree_next, *tree_last; /* tree_last: of a root */
     struct hop *claimant;
-    struct hop *chain_next;          /* of the same smtpd process; or requeued too */
+    struct rcpt *passed; /* of the claimant (then the parent): what was passed to this */
+    uint64_t serial;
+    struct hop *chain_next; /* of the same smtpd process; or requeued too */
     struct hop *limbo_next, *limbo_prev;
     struct rcpt *rcpts, **rcpt_end;
-    struct rcpt **index;             /* by hash, when there are many */
+    struct rcpt **index; /* by hash, when there are many */
     char *from, *message_id, *notice;
     uint64_t message_hash;
     uint64_t id_hash;
     int64_t first_us, last_us;
-    uint32_t flags, pid, open;       /* open: of a root, hops not closed yet and claims
-                                        that are not settled */
+    uint32_t flags, pid, open; /* open: of a root, hops not closed yet and claims
+                                  that are not settled */
+    uint32_t deleted; /* of nrcpt: by the milter, which qmgr(8) counts nevertheless */
     uint32_t nrcpt, rcpt_count, tried, refs, index_size;
-    uint16_t host;                   /* 0: not known */
+    uint16_t host; /* 0: not known */
     uint8_t id_len;
     char id[];
 };
@@ -111,6 +117,7 @@ struct relay {
 
 struct log_host {
     char *name;
+    size_t len;
     int64_t first_us, last_us;
     enum ledger_side side;
     bool side_known, verdicts;
@@ -127,15 +134,15 @@ struct ledger {
     size_t bucket_count, hop_count;
     struct log_host *hosts; /* [0] is the one without name */
     size_t host_count, last_host;
-    struct relay *relays;   /* [0] is none */
+    struct relay *relays; /* [0] is none */
     size_t relay_count;
-    struct hop **sessions;  /* by pid: hops that are not accepted yet */
-    struct hop **requeued;  /* by Message-ID: waiting for pickup's line */
+    struct hop **sessions; /* by pid: hops that are not accepted yet */
+    struct hop **requeued; /* by Message-ID: waiting for pickup's line */
     struct hop *limbo, *limbo_last;
-    struct due *dues;       /* a ring */
+    struct due *dues; /* a ring */
     size_t due_first, due_count, due_size;
     int64_t now_us;
-    bool failed;            /* no memory */
+    bool failed; /* no memory */
     bool ended;
     struct ledger_counts counts;
     /* of the event at hand */
@@ -143,9 +150,9 @@ struct ledger {
     int64_t line_us, line_end_us;
 };
 #define SESSION_SLOTS 4096
+#define RELAYS_MAX    1000
 
 /* audit_hop.c */
-uint64_t hash_bytes(const char *text, size_t len);
 struct hop *hop_find(struct ledger *ledger, struct log_slice id, uint16_t host);
 struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host);
 /* Closes it in LEDGER_GRACE_US. */
@@ -166,6 +173,8 @@ bool hop_attach(struct hop *parent, struct hop *child);
 void hop_claim(struct ledger *ledger, struct hop *parent, struct rcpt *rcpt,
                struct log_slice id, bool trusted);
 void hop_settle(struct ledger *ledger, struct hop *hop);
+
+/* audit_rcpt.c */
 struct rcpt *rcpt_find(struct hop *hop, struct log_slice to, struct log_slice orig);
 /* Found or made; mailbox is "" or the managed address. NULL: no memory. */
 struct rcpt *rcpt_get(struct ledger *ledger, struct hop *hop, struct log_slice to,
@@ -174,6 +183,14 @@ struct rcpt *rcpt_get(struct ledger *ledger, struct hop *hop, struct log_slice t
 void rcpt_expect(struct ledger *ledger, struct hop *hop, const struct rcpt *rcpt);
 void rcpts_expect_open(struct ledger *ledger, struct hop *hop, const struct hop *from);
 char *text_cut(struct ledger *ledger, struct log_slice text);
+
+/* audit_ledger.c */
+char *name_copy(struct ledger *ledger, struct log_slice text);
+void hop_from(struct ledger *ledger, struct hop *hop, struct log_slice from);
+
+/* audit_delivery.c */
+void hop_verdict(struct ledger *ledger, struct hop *hop, const struct log_event *event);
+void hop_delivery(struct ledger *ledger, struct hop *hop, const struct log_event *event);
 
 /* audit_fate.c */
 void tree_rows(struct ledger *ledger, struct hop *root);

@@ -35,12 +35,12 @@
 #include "addr.h"
 #include "log_event.h"
 
-#define LEDGER_SECOND     INT64_C(1000000)
-#define LEDGER_GRACE_US   (600 * LEDGER_SECOND)
-#define LEDGER_LIMBO_US   (7200 * LEDGER_SECOND) /* begun, and never accepted */
-#define LEDGER_SILENT_US  (6 * 3600 * LEDGER_SECOND)
-#define LEDGER_TEXT_MAX   300 /* of a text from the log; cut there with "..." */
-#define LEDGER_HOSTS_MAX  1000
+#define LEDGER_SECOND    INT64_C(1000000)
+#define LEDGER_GRACE_US  (600 * LEDGER_SECOND)
+#define LEDGER_LIMBO_US  (7200 * LEDGER_SECOND) /* begun, and never accepted */
+#define LEDGER_SILENT_US (6 * 3600 * LEDGER_SECOND)
+#define LEDGER_TEXT_MAX  300 /* of a text from the log; cut there with "..." */
+#define LEDGER_HOSTS_MAX 1000
 
 enum ledger_fate {
     FATE_OLD,        /* into the old mailbox, before its lock */
@@ -52,10 +52,10 @@ enum ledger_fate {
     FATE_SENT_ON,    /* an alias or .forward made another address of it */
     FATE_COPY,       /* a copy, delivered or handed over */
     FATE_QUEUED,
-    FATE_RETURNED,   /* refused, or too long in the queue */
-    FATE_DISCARDED,  /* by a rule of the MTA or a filter */
-    FATE_REMOVED,    /* by an admin: postsuper -d */
-    FATE_WRONG,      /* into a mailbox that was locked, or did not live there */
+    FATE_RETURNED,  /* refused, or too long in the queue */
+    FATE_DISCARDED, /* by a rule of the MTA or a filter */
+    FATE_REMOVED,   /* by an admin: postsuper -d */
+    FATE_WRONG,     /* into a mailbox that was locked, or did not live there */
     FATE_UNKNOWN,
     LEDGER_FATES
 };
@@ -65,22 +65,22 @@ enum ledger_judged { JUDGED_FINE, JUDGED_LOCKING, JUDGED_WRONG };
 enum ledger_side { LEDGER_SIDE_UNKNOWN, LEDGER_SIDE_OLD, LEDGER_SIDE_NEW };
 
 struct ledger_row {
-    uint64_t message;       /* its number: the same for all rows of a message, which come
-                               one after the other */
+    uint64_t message; /* its number: the same for all rows of a message, which come
+                         one after the other */
     enum ledger_fate fate;
-    const char *mailbox;    /* the managed address; "": the log does not name it */
-    const char *to;         /* what it was delivered to; "" the same */
-    unsigned recipients;    /* 1; more only where they are not named */
-    unsigned again;         /* so many more deliveries of the same */
+    const char *mailbox; /* the managed address; "": the log does not name it */
+    const char *to;      /* what it was delivered to; "" the same */
+    unsigned recipients; /* 1; more only where they are not named */
+    unsigned again;      /* so many more deliveries of the same */
     const char *from, *message_id;
     int64_t accepted_us;
-    bool began_before;      /* its beginning is not in the logs */
+    bool began_before;                 /* its beginning is not in the logs */
     const char *first_host, *first_id; /* where it was accepted */
     int64_t fate_us;
-    const char *host, *id;  /* where its fate is; of a queued one: where it is */
-    const char *where;      /* queued: "hold", "deferred", ...; else the relay */
-    const char *text;       /* what was said; or the line, of FATE_WRONG */
-    const char *notice;     /* returned: queue id of the notice; "" none */
+    const char *host, *id; /* where its fate is; of a queued one: where it is */
+    const char *where;     /* queued: "hold", "deferred", ...; else the relay */
+    const char *text;      /* what was said; or the line, of FATE_WRONG */
+    const char *notice;    /* returned: queue id of the notice; "" none */
 };
 
 struct ledger_ports {
@@ -112,14 +112,17 @@ bool ledger_end(struct ledger *ledger);
 struct ledger_counts {
     uint64_t messages; /* with a row */
     uint64_t hops, most_in_memory;
-    uint64_t unfinished;  /* transactions that clients broke off: nothing accepted */
-    uint64_t unbelieved;  /* queue ids named by servers, that are of other messages */
+    uint64_t unfinished; /* transactions that clients broke off: nothing accepted */
+    uint64_t unbelieved; /* queue ids named by servers, that are of other messages */
     uint64_t hosts_left_out;
 };
 const struct ledger_counts *ledger_counts(const struct ledger *ledger);
 /* The hosts in the log: NULL after the last. */
 const char *ledger_host(const struct ledger *ledger, size_t index, int64_t *first_us,
                         int64_t *last_us);
+
+/* Of any bytes; not for keys that must not be guessed. */
+uint64_t ledger_hash(const char *text, size_t len);
 
 const char *ledger_fate_name(enum ledger_fate fate); /* a stable word: "delivered-old" */
 

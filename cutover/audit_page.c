@@ -43,21 +43,25 @@ static void rows(struct page *page, const struct audit_report *report)
     page_head(page, heads, widths, 4);
     for (const struct audit_item *item = report->items; item; item = item->next) {
         const struct ledger_row *row = &item->row;
-        char accepted[TIME_TEXT_MAX], text[3 * LEDGER_TEXT_MAX + 400], from[LEDGER_TEXT_MAX + 16];
+        char accepted[TIME_TEXT_MAX], text[3 * LEDGER_TEXT_MAX + 400],
+            from[LEDGER_TEXT_MAX + 16];
         bool bad = row->fate == FATE_UNKNOWN || row->fate == FATE_WRONG;
         audit_item_text(item, text, sizeof(text));
         (void)snprintf(from, sizeof(from), "from <%s>", row->from);
         const struct page_cell cells[] = {
-            { .text = time_text(row->accepted_us / LEDGER_SECOND, accepted), .kind = "time",
+            { .text = time_text(row->accepted_us / LEDGER_SECOND, accepted),
+              .kind = "time",
               .more = { item->earlier ? "earlier" : "" } },
-            { .text = row->mailbox[0] ? row->mailbox : "not named", .kind = "",
+            { .text = row->mailbox[0] ? row->mailbox : "not named",
+              .kind = "",
               .more = { row->again ? "more than once" : "" } },
-            { .text = row->message_id[0] ? row->message_id : row->first_id, .kind = "note",
+            { .text = row->message_id[0] ? row->message_id : row->first_id,
+              .kind = "note",
               .more = { from } },
             { .text = audit_fate_title(row->fate),
-              .kind = bad                              ? "failed"
+              .kind = bad                            ? "failed"
                       : audit_fate_advice(row->fate) ? "waits"
-                                                       : "done",
+                                                     : "done",
               .more = { text } },
         };
         page_row(page, cells, 4);
@@ -98,7 +102,8 @@ bool audit_page(const struct audit_report *report, const struct audit_host *host
         const struct page_cell cells[] = {
             { .text = hosts[i].name, .kind = "" },
             { .text = audit_side_name(hosts[i].side), .kind = "" },
-            { .text = time_text(hosts[i].first_us / LEDGER_SECOND, from), .kind = "time" },
+            { .text = time_text(hosts[i].first_us / LEDGER_SECOND, from),
+              .kind = "time" },
             { .text = time_text(hosts[i].last_us / LEDGER_SECOND, to), .kind = "time" },
         };
         page_row(&page, cells, 4);

@@ -13,7 +13,7 @@
 #include "output.h"
 #include "route.h"
 
-/* ---- words ----------------------------------------------------------------------- */
+/* ---- words -------------------------------------------------------------- */
 
 static const struct {
     const char *title;
@@ -30,10 +30,12 @@ static const struct {
     [FATE_QUEUED] = { "still queued", "nothing is lost: they wait" },
     [FATE_RETURNED] = { "returned",
                         "the sender was told where a notice is named, else nobody was" },
-    [FATE_DISCARDED] = { "discarded by a rule", "a filter or a table of the MTA did that" },
+    [FATE_DISCARDED] = { "discarded by a rule",
+                         "a filter or a table of the MTA did that" },
     [FATE_REMOVED] = { "removed by an admin", "postsuper -d: they are gone" },
     [FATE_WRONG] = { "delivered in the wrong place",
-                     "the mailbox was locked, or lives on the other side: copy them over" },
+                     "the mailbox was locked, or lives on the other side: copy them "
+                     "over" },
     [FATE_UNKNOWN] = { "without a known fate",
                        "give the logs of every host; what is listed then: look for it in "
                        "the mailbox and the queues" },
@@ -74,7 +76,7 @@ char *audit_number(uint64_t number, char out[32])
     return out;
 }
 
-/* ---- rows ------------------------------------------------------------------------ */
+/* ---- rows --------------------------------------------------------------- */
 
 static bool in_target(const struct target *target, const struct route *route)
 {
@@ -110,10 +112,11 @@ static char *keep(char **at, const char *text)
     return begin;
 }
 
-static void list_row(struct audit_report *report, const struct ledger_row *row, bool earlier)
+static void list_row(struct audit_report *report, const struct ledger_row *row,
+                     bool earlier)
 {
-    const char *texts[] = { row->mailbox, row->to,   row->from,  row->message_id,
-                            row->host,    row->id,   row->where, row->text,
+    const char *texts[] = { row->mailbox, row->to,         row->from,    row->message_id,
+                            row->host,    row->id,         row->where,   row->text,
                             row->notice,  row->first_host, row->first_id };
     size_t size = 0;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -149,10 +152,23 @@ static void csv_row(const struct ledger_row *row, bool earlier)
     (void)snprintf(count, sizeof(count), "%u", row->recipients);
     (void)snprintf(again, sizeof(again), "%u", row->again);
     const char *cells[] = {
-        time_text(row->accepted_us / LEDGER_SECOND, accepted), earlier ? "yes" : "no",
-        row->first_host, row->first_id, row->message_id, row->from, row->mailbox, count,
-        ledger_fate_name(row->fate), time_text(row->fate_us / LEDGER_SECOND, when), row->host,
-        row->id, row->to, row->where, row->text, row->notice, again,
+        time_text(row->accepted_us / LEDGER_SECOND, accepted),
+        earlier ? "yes" : "no",
+        row->first_host,
+        row->first_id,
+        row->message_id,
+        row->from,
+        row->mailbox,
+        count,
+        ledger_fate_name(row->fate),
+        time_text(row->fate_us / LEDGER_SECOND, when),
+        row->host,
+        row->id,
+        row->to,
+        row->where,
+        row->text,
+        row->notice,
+        again,
     };
     print_csv(cells, sizeof(cells) / sizeof(cells[0]));
 }
@@ -160,9 +176,9 @@ static void csv_row(const struct ledger_row *row, bool earlier)
 void audit_report_begin(struct audit_report *report)
 {
     static const char *const head[] = {
-        "accepted", "earlier", "first_host", "first_id", "message_id", "from", "recipient",
-        "recipients", "fate", "fate_time", "host", "queue_id", "to", "where", "text",
-        "notice", "again",
+        "accepted",  "earlier",    "first_host", "first_id",  "message_id", "from",
+        "recipient", "recipients", "fate",       "fate_time", "host",       "queue_id",
+        "to",        "where",      "text",       "notice",    "again",
     };
     if (report->format == AUDIT_CSV)
         print_csv(head, sizeof(head) / sizeof(head[0]));
@@ -170,8 +186,8 @@ void audit_report_begin(struct audit_report *report)
 
 void audit_report_row(struct audit_report *report, const struct ledger_row *row)
 {
-    bool earlier = row->began_before ||
-                   (report->since_us != AUDIT_NO_TIME && row->accepted_us < report->since_us);
+    bool earlier = row->began_before || (report->since_us != AUDIT_NO_TIME &&
+                                         row->accepted_us < report->since_us);
     struct audit_sum *sum = earlier ? &report->earlier : &report->span;
     if (!is_wanted(report, row) ||
         (report->until_us != AUDIT_NO_TIME && row->accepted_us >= report->until_us) ||
@@ -230,7 +246,7 @@ void audit_report_free(struct audit_report *report)
         free(report->notes[i]);
 }
 
-/* ---- the verdict -------------------------------------------------------------------- */
+/* ---- the verdict -------------------------------------------------------- */
 
 bool audit_is_clean(const struct audit_report *report)
 {
@@ -265,11 +281,11 @@ void audit_verdict(const struct audit_report *report, char *out, size_t size)
     judge_sum(span, judged, sizeof(judged));
     (void)snprintf(out, size, "%s message%s accepted for %s recipient%s: %s%s",
                    audit_number(span->messages, a), span->messages == 1 ? "" : "s",
-                   audit_number(span->recipients, b), span->recipients == 1 ? "" : "s", judged,
-                   before);
+                   audit_number(span->recipients, b), span->recipients == 1 ? "" : "s",
+                   judged, before);
 }
 
-/* ---- one listed row -------------------------------------------------------------------- */
+/* ---- one listed row ----------------------------------------------------- */
 
 void audit_item_text(const struct audit_item *item, char *out, size_t size)
 {
@@ -279,8 +295,9 @@ void audit_item_text(const struct audit_item *item, char *out, size_t size)
     time_text(row->fate_us / LEDGER_SECOND, when);
     switch (row->fate) {
     case FATE_QUEUED:
-        (void)snprintf(out, size, "waits in %s on %s as %s, last line %s%s%s%s", row->where,
-                       row->host, row->id, when, colon, row->text, item->seen);
+        (void)snprintf(out, size, "waits in %s on %s as %s, last line %s%s%s%s",
+                       row->where, row->host, row->id, when, colon, row->text,
+                       item->seen);
         break;
     case FATE_RETURNED:
         if (row->notice[0])
@@ -298,8 +315,9 @@ void audit_item_text(const struct audit_item *item, char *out, size_t size)
                        row->text);
         break;
     default:
-        (void)snprintf(out, size, "%s %s on %s as %s%s%s%s%s", when, audit_fate_title(row->fate),
-                       row->host, row->id, row->to[0] ? ", to " : "", row->to, colon, row->text);
+        (void)snprintf(out, size, "%s %s on %s as %s%s%s%s%s", when,
+                       audit_fate_title(row->fate), row->host, row->id,
+                       row->to[0] ? ", to " : "", row->to, colon, row->text);
         break;
     }
 }
@@ -311,18 +329,20 @@ static void print_item(const struct audit_item *item)
     if (!row->mailbox[0])
         (void)snprintf(many, sizeof(many), "(%u recipient%s, not named)", row->recipients,
                        row->recipients == 1 ? "" : "s");
-    print("  %s %s%s from <%s>, %s%s%s", time_text(row->accepted_us / LEDGER_SECOND, accepted),
-          row->mailbox, many, row->from, row->message_id[0] ? row->message_id : row->first_id,
+    print("  %s %s%s from <%s>, %s%s%s",
+          time_text(row->accepted_us / LEDGER_SECOND, accepted), row->mailbox, many,
+          row->from, row->message_id[0] ? row->message_id : row->first_id,
           row->again ? ", MORE THAN ONCE" : "", item->earlier ? " (earlier)" : "");
     audit_item_text(item, text, sizeof(text));
     print("    %s", text);
 }
 
-/* ---- text ------------------------------------------------------------------------------ */
+/* ---- text --------------------------------------------------------------- */
 
 static void print_totals(const struct audit_report *report)
 {
-    static const char *const headers[] = { "fate", ">recipients", ">of earlier messages" };
+    static const char *const headers[] = { "fate", ">recipients",
+                                           ">of earlier messages" };
     struct sheet *sheet = sheet_new(headers, report->earlier.recipients ? 3 : 2);
     char a[32], b[32];
     for (size_t i = 0; i < LEDGER_FATES; i++) {
@@ -367,7 +387,8 @@ static void print_fate(const struct audit_report *report, enum ledger_fate fate)
         if (item->row.fate == fate)
             print_item(item);
     if (!report->all && rows > AUDIT_LISTED)
-        print("  and %s more: --format csv lists all", audit_number(rows - AUDIT_LISTED, b));
+        print("  and %s more: --format csv lists all",
+              audit_number(rows - AUDIT_LISTED, b));
 }
 
 static void print_again(const struct audit_report *report)
@@ -377,14 +398,16 @@ static void print_again(const struct audit_report *report)
     if (report->span.again + report->earlier.again == 0)
         return;
     print("%s", "");
-    print("delivered more than once: %s (an alias beside the address does that, and a server "
+    print("delivered more than once: %s (an alias beside the address does that, and a "
+          "server "
           "that was ended between delivery and bookkeeping)",
           audit_number(report->span.again + report->earlier.again, a));
     for (const struct audit_item *item = report->items; item; item = item->next)
         if (item->row.again > 0 && !fates[item->row.fate].advice)
             print_item(item);
     if (!report->all && rows > AUDIT_LISTED)
-        print("  and %s more: --format csv lists all", audit_number(rows - AUDIT_LISTED, a));
+        print("  and %s more: --format csv lists all",
+              audit_number(rows - AUDIT_LISTED, a));
 }
 
 static void print_text(const struct audit_report *report, const struct audit_host *hosts,
@@ -411,7 +434,7 @@ static void print_text(const struct audit_report *report, const struct audit_hos
         print("note: %s", report->notes[i]);
 }
 
-/* ---- JSON ------------------------------------------------------------------------------ */
+/* ---- JSON --------------------------------------------------------------- */
 
 static void put_time(doc *object, const char *key, int64_t us)
 {
@@ -450,7 +473,8 @@ static void put_sum(doc *document, const char *key, const struct audit_sum *sum)
     doc_number(object, "delivered_again", (int64_t)sum->again);
     doc *by_fate = doc_put(object, "fates", doc_object());
     for (size_t i = 0; i < LEDGER_FATES; i++)
-        doc_number(by_fate, ledger_fate_name((enum ledger_fate)i), (int64_t)sum->fates[i]);
+        doc_number(by_fate, ledger_fate_name((enum ledger_fate)i),
+                   (int64_t)sum->fates[i]);
 }
 
 static bool print_json(const struct audit_report *report, const struct audit_host *hosts,
@@ -466,7 +490,8 @@ static bool print_json(const struct audit_report *report, const struct audit_hos
     doc *rows = doc_put(document, "rows", doc_array());
     uint64_t left_out = 0;
     for (size_t i = 0; !report->all && i <= LEDGER_FATES; i++)
-        left_out += report->listed[i] > AUDIT_LISTED ? report->listed[i] - AUDIT_LISTED : 0;
+        left_out +=
+            report->listed[i] > AUDIT_LISTED ? report->listed[i] - AUDIT_LISTED : 0;
     for (const struct audit_item *item = report->items; item; item = item->next)
         put_item(rows, item);
     doc_number(document, "rows_left_out", (int64_t)left_out);
@@ -485,7 +510,7 @@ static bool print_json(const struct audit_report *report, const struct audit_hos
     return doc_print(document);
 }
 
-/* ---- all --------------------------------------------------------------------------------- */
+/* ---- all ---------------------------------------------------------------- */
 
 bool audit_report_show(struct audit_report *report, const struct audit_host *hosts,
                        size_t host_count)

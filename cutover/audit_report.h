@@ -14,8 +14,8 @@
 #include "command.h"
 #include "targets.h"
 
-#define AUDIT_LISTED 200
-#define AUDIT_NOTES  20
+#define AUDIT_LISTED  200
+#define AUDIT_NOTES   20
 #define AUDIT_NO_TIME INT64_MIN
 
 enum audit_format { AUDIT_TEXT, AUDIT_JSON, AUDIT_CSV, AUDIT_HTML };
@@ -30,14 +30,14 @@ struct audit_sum {
 struct audit_report {
     enum audit_format format;
     bool all;
-    int64_t since_us, until_us;    /* AUDIT_NO_TIME: open */
+    int64_t since_us, until_us; /* AUDIT_NO_TIME: open */
     const struct conf *conf;
     const struct targets *targets; /* NULL: every managed mailbox */
     struct audit_sum span, earlier;
-    uint64_t last_message;         /* of the row before */
+    uint64_t last_message; /* of the row before */
     struct audit_item *items, *last_item;
     uint64_t listed[LEDGER_FATES + 1]; /* [LEDGER_FATES]: delivered again */
-    bool failed;                   /* no memory */
+    bool failed;                       /* no memory */
     char *notes[AUDIT_NOTES];
     size_t note_count;
     uint64_t lines;

@@ -73,6 +73,7 @@ int command_auth(struct command_context *context, int argc, char **argv);
 int command_dns(struct command_context *context, int argc, char **argv);
 int command_doctor(struct command_context *context, int argc, char **argv);
 int command_ping(struct command_context *context, int argc, char **argv);
+int command_monitor(struct command_context *context, int argc, char **argv);
 int command_playbook(struct command_context *context, int argc, char **argv);
 int command_recover(struct command_context *context, int argc, char **argv);
 

@@ -13,11 +13,11 @@
 
 struct dns_options {
     bool back, lower_ttl, yes;
-    bool rules; /* check: the rules alone, on what the zone will be */
+    bool rules;              /* check: the rules alone, on what the zone will be */
     struct option_list rule; /* check: the named rules alone, as "ns" or "spf" */
     const char *snapshot, *format, *senders;
     struct option_list only, except; /* names of the plan, as in sluice.conf */
-    int timeout; /* seconds; 0: not given */
+    int timeout;                     /* seconds; 0: not given */
 };
 
 struct dns_task {

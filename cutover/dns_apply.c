@@ -231,8 +231,8 @@ static int run_command(struct dns_task *task, const char *batch)
     struct capture capture;
     capture_run_all(argv, NULL, COMMAND_MS, &capture);
     if (capture.status < 0)
-        message("%s: %s; what it did is not known: look with sluice dns check %s", argv[0],
-                capture.error, task->domain->name);
+        message("%s: %s; what it did is not known: look with sluice dns check %s",
+                argv[0], capture.error, task->domain->name);
     else if (capture.status > 0)
         message("%s ended with %d: %s; the changes are in %s", argv[0], capture.status,
                 last_line(capture.out), path);
@@ -321,12 +321,14 @@ static int wait_for_servers(struct dns_task *task, const struct dns_changes *cha
     }
     progress_end();
     if (command_stopped())
-        message("interrupted: the changes are sent; run the same command again, it goes on "
-                "from here");
+        message(
+            "interrupted: the changes are sent; run the same command again, it goes on "
+            "from here");
     else
-        message("sent, but %s has not taken it over yet: look with sluice dns check %s, or "
-                "run the same command again",
-                text, task->domain->name);
+        message(
+            "sent, but %s has not taken it over yet: look with sluice dns check %s, or "
+            "run the same command again",
+            text, task->domain->name);
     return EXIT_AGAIN;
 }
 

@@ -187,13 +187,15 @@ static bool read_reply(const ldns_pkt *packet, const char *name, enum dns_type t
     ldns_pkt_rcode code = ldns_pkt_get_rcode(packet);
     if (code != LDNS_RCODE_NOERROR && code != LDNS_RCODE_NXDOMAIN) {
         char *text = ldns_pkt_rcode2str(code);
-        fail(reply->error, "it answered %s%s", text ? text : "an error", code_means(code));
+        fail(reply->error, "it answered %s%s", text ? text : "an error",
+             code_means(code));
         free(text);
         return false;
     }
     if (!same_question(packet, name, type))
-        return fail(reply->error, "it answered another question: look what stands between "
-                                  "(a proxy, a firewall)");
+        return fail(reply->error,
+                    "it answered another question: look what stands between "
+                    "(a proxy, a firewall)");
     if (ldns_pkt_tc(packet))
         return fail(reply->error, "its answer is cut even by TCP: look at its log");
     if (!take_section(ldns_pkt_answer(packet), &reply->answer) ||
@@ -270,8 +272,9 @@ static ldns_pkt *converse(const struct dns_server *server, const uint8_t *query,
         }
     }
     if (!packet && tcp)
-        fail(error, "its answer is too long for UDP, and by TCP: %.100s: open TCP port %u",
-             why, (unsigned)server->port);
+        fail(error,
+             "its answer is too long for UDP, and by TCP: %.100s: open TCP port %u", why,
+             (unsigned)server->port);
     else if (!packet && *heard)
         fail(error, "%.150s", why);
     else if (!packet)
@@ -435,6 +438,22 @@ static const char *tsig_trouble(const ldns_pkt *packet)
     }
 }
 
+/* ldns takes the TSIG record out of the packet for a moment, and forgets it when it
+ * does not know the algorithm. */
+static bool signed_with(const uint8_t *wire, size_t len, const struct dns_key *key,
+                        const ldns_rdf *mac)
+{
+    ldns_pkt *copy = NULL;
+    if (ldns_wire2pkt(&copy, wire, len) != LDNS_STATUS_OK)
+        return false;
+    ldns_rr *tsig = ldns_pkt_tsig(copy);
+    bool ok = tsig && ldns_pkt_tsig_verify(copy, wire, len, key->name, key->secret, mac);
+    if (tsig && !ldns_pkt_tsig(copy))
+        ldns_rr_free(tsig);
+    ldns_pkt_free(copy);
+    return ok;
+}
+
 static enum dns_update judge(const ldns_pkt *packet, const uint8_t *wire, size_t len,
                              const struct dns_key *key, const ldns_rdf *mac,
                              char error[DNS_ERROR_MAX])
@@ -455,13 +474,7 @@ static enum dns_update judge(const ldns_pkt *packet, const uint8_t *wire, size_t
         free(text);
         return DNS_UPDATE_REFUSED;
     }
-    /* ldns takes the TSIG record out of the packet for a moment. */
-    ldns_pkt *copy = NULL;
-    bool ok = !key ||
-              (ldns_wire2pkt(&copy, wire, len) == LDNS_STATUS_OK && ldns_pkt_tsig(copy) &&
-               ldns_pkt_tsig_verify(copy, wire, len, key->name, key->secret, mac));
-    ldns_pkt_free(copy);
-    if (ok)
+    if (!key || signed_with(wire, len, key, mac))
         return DNS_UPDATE_DONE;
     fail(error, "the server says done, but its answer is not signed with the key");
     return DNS_UPDATE_UNCERTAIN;

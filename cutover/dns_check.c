@@ -191,7 +191,8 @@ static void say_first_fault(const struct dns_task *task, size_t off,
     for (size_t i = 0; off > 0 && i < task->planned.count; i++)
         for (size_t s = 0; s < look->server_count + look->resolver_count; s++) {
             const struct dns_set *planned = &task->planned.items[i];
-            enum dns_state state = dns_task_state(task, planned, s, somewhere(task, planned));
+            enum dns_state state =
+                dns_task_state(task, planned, s, somewhere(task, planned));
             if (state == DNS_AS_PLANNED)
                 continue;
             message("%s %s is %s at %s%s%s; %zu of %zu records are not as planned "
@@ -241,8 +242,8 @@ int dns_check(struct dns_task *task)
               findings.count, broken);
     else
         print("%s: %zu of %zu records as planned everywhere, %zu %s broken or not known",
-          task->domain->name, task->planned.count - off, task->planned.count, broken,
-          broken == 1 ? "rule" : "rules");
+              task->domain->name, task->planned.count - off, task->planned.count, broken,
+              broken == 1 ? "rule" : "rules");
     doc_flag(document, "as_planned", off == 0);
     doc_number(document, "broken_rules", (int64_t)broken);
     doc_print(document);

@@ -154,8 +154,8 @@ static bool find_parents(struct dns_look *look, struct dns_server *list, size_t 
     dns_look_resolve(look, parent, DNS_NS, &reply);
     const struct dns_set *ns = dns_sets_find(&reply.answer, parent, DNS_NS);
     if (ns)
-        add_name_servers(look, ns, &reply.additional, look->conf->dns.port,
-                         PARENTS_ASKED, list, count);
+        add_name_servers(look, ns, &reply.additional, look->conf->dns.port, PARENTS_ASKED,
+                         list, count);
     else
         message("%s.: the name servers of the parent zone are not found: %s", parent,
                 reply.outcome == DNS_FAILED ? reply.error : "the resolvers know none");
@@ -198,8 +198,8 @@ static bool ask_parent(struct dns_look *look, struct dns_server *parent, char *w
         snprintf(why, why_size, "%s: %s", text, reply.error);
     } else {
         snprintf(why, why_size,
-                 "%s delegates it to nobody%s: enter its NS records at the registrar", text,
-                 reply.no_name ? " (no such name)" : "");
+                 "%s delegates it to nobody%s: enter its NS records at the registrar",
+                 text, reply.no_name ? " (no such name)" : "");
     }
     dns_reply_free(&reply);
     return ns != NULL;
@@ -455,7 +455,8 @@ int dns_look_ask(struct dns_look *look, bool resolvers)
             if (all_have(look, q))
                 ask_one(look, q, look->server_count + r);
     if (command_stopped()) {
-        snprintf(look->trouble, sizeof(look->trouble), "interrupted: nothing was changed");
+        snprintf(look->trouble, sizeof(look->trouble),
+                 "interrupted: nothing was changed");
         return EXIT_AGAIN;
     }
     if (choose_best(look))

@@ -126,7 +126,8 @@ static bool parse_record(char *line, struct dns_snap *out)
         return false;
     if (type == DNS_TXT && !join_strings(rest))
         return false;
-    return dns_sets_add(&out->sets, name, type, (uint32_t)seconds, rest);
+    return strlen(rest) <= DNS_VALUE_MAX &&
+           dns_sets_add(&out->sets, name, type, (uint32_t)seconds, rest);
 }
 
 /* A line of the head: "; key value". */
@@ -142,6 +143,10 @@ static bool parse_comment(char *line, struct dns_snap *out)
         out->negative_ttl = number;
     if (sscanf(line, "; taken %4d-%2d-%2dT%2d:%2d:%2dZ", &tm.tm_year, &tm.tm_mon,
                &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) == 6) {
+        if (tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
+            tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60 ||
+            tm.tm_hour < 0 || tm.tm_min < 0 || tm.tm_sec < 0)
+            return false;
         tm.tm_year -= 1900;
         tm.tm_mon--;
         out->taken = timegm(&tm);
@@ -446,8 +451,8 @@ int64_t dns_snap_lowered(const struct dns_snap *snaps, size_t count,
     int64_t out = 0;
     *ttl = 0;
     for (size_t i = 0; i < count; i++) {
-        int64_t gone = i + 1 < count && snaps[i + 1].taken < since ? snaps[i + 1].taken
-                                                                   : since;
+        int64_t gone =
+            i + 1 < count && snaps[i + 1].taken < since ? snaps[i + 1].taken : since;
         for (size_t p = 0; p < planned->count; p++) {
             const struct dns_set *plan = &planned->items[p];
             const struct dns_set *live =

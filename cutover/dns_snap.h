@@ -48,7 +48,8 @@ int64_t dns_snap_quiet(const struct dns_snap *snaps, size_t count,
 
 /* When the TTLs from before dns_plan_changes(DNS_AIM_TTL) have run out: a snapshot's
  * longer ones were given out until the next snapshot, those of the last until `since`
- * (when all servers first had the short ones). *ttl: the longest of them; 0: none. Pure. */
+ * (when all servers first had the short ones). *ttl: the longest of them; 0: none. Pure.
+ */
 int64_t dns_snap_lowered(const struct dns_snap *snaps, size_t count,
                          const struct dns_sets *planned, int64_t since, uint32_t *ttl);
 

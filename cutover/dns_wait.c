@@ -72,11 +72,10 @@ static const char *waited_for(const struct dns_task *task, bool reached)
 
 static int64_t quiet_at(const struct dns_task *task, int64_t since, uint32_t *ttl)
 {
-    return task->options.lower_ttl
-               ? dns_snap_lowered(task->snaps, task->snap_count, &task->planned, since,
-                                  ttl)
-               : dns_snap_quiet(task->snaps, task->snap_count, &task->planned, since,
-                                ttl);
+    return task->options.lower_ttl ? dns_snap_lowered(task->snaps, task->snap_count,
+                                                      &task->planned, since, ttl)
+                                   : dns_snap_quiet(task->snaps, task->snap_count,
+                                                    &task->planned, since, ttl);
 }
 
 /* Now by both clocks; boot names the run of the host that up belongs to. */
@@ -128,9 +127,10 @@ static bool kept_moment(const struct dns_task *task, const char *plan,
         int64_t step = (now->wall - was.wall) - (now->up - was.up);
         char by[DURATION_TEXT_MAX];
         if (step > STEP_S || step < -STEP_S)
-            notice("the clock of this host was set %s by %s meanwhile: the countdown goes "
-                   "by its uptime",
-                   step > 0 ? "forward" : "back", duration_text(llabs(step), by));
+            notice(
+                "the clock of this host was set %s by %s meanwhile: the countdown goes "
+                "by its uptime",
+                step > 0 ? "forward" : "back", duration_text(llabs(step), by));
         *since = now->wall - (now->up - was.up);
     } else if (was.wall > now->wall) {
         notice("the clock of this host was set back: the countdown starts anew");
@@ -217,15 +217,17 @@ static int interrupted(void)
 }
 
 /* When --timeout is over. */
-static int say_what_is_left(const struct dns_task *task, const struct countdown *countdown)
+static int say_what_is_left(const struct dns_task *task,
+                            const struct countdown *countdown)
 {
     char left[DURATION_TEXT_MAX], text[DNS_SERVER_TEXT];
     size_t behind = SIZE_MAX;
     int64_t rest = countdown->end - clock_ms();
     if (countdown->running && rest > 0)
-        message("not done in the time given, %s left: run the same command again, it goes "
-                "on from here",
-                duration_text((rest + 999) / 1000, left));
+        message(
+            "not done in the time given, %s left: run the same command again, it goes "
+            "on from here",
+            duration_text((rest + 999) / 1000, left));
     else if (task->look.trouble[0])
         message("not done in the time given: %s", task->look.trouble);
     else
@@ -326,7 +328,8 @@ int dns_wait(struct dns_task *task)
     if (code != EXIT_DONE)
         return code;
     char waited[DURATION_TEXT_MAX];
-    print("%s: all %zu authoritative servers %s, and the %s (TTL %s) are out of every cache",
+    print("%s: all %zu authoritative servers %s, and the %s (TTL %s) are out of every "
+          "cache",
           task->domain->name, task->look.server_count, waited_for(task, true),
           task->options.lower_ttl ? "old TTLs"
           : task->options.back    ? "records before"

@@ -172,10 +172,9 @@ enum dns_wire_result dns_wire_ask(const struct netaddr *address, uint16_t port, 
                                   uint8_t *answer, size_t *answer_len, char *error,
                                   size_t error_size)
 {
-    struct wire wire = { .fd = -1,
-                         .end = clock_ms() + timeout_ms,
-                         .error = error,
-                         .error_size = error_size };
+    struct wire wire = {
+        .fd = -1, .end = clock_ms() + timeout_ms, .error = error, .error_size = error_size
+    };
     enum dns_wire_result result = DNS_WIRE_UNSENT;
     if (query_len < HEADER_LEN || query_len > DNS_WIRE_MAX)
         fail(&wire, "the message is too long for DNS");

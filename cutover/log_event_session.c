@@ -42,8 +42,8 @@ static void disconnect(struct log_cursor c, struct log_event *out)
 
 static void fence(struct log_cursor c, struct log_event *out)
 {
-    if (!log_take(&c, "fence: confirmed up to change ") || !log_take_number(&c, &out->number) ||
-        !log_take(&c, " on "))
+    if (!log_take(&c, "fence: confirmed up to change ") ||
+        !log_take_number(&c, &out->number) || !log_take(&c, " on "))
         return;
     out->text = log_slice_of(c.p, c.end);
     out->kind = LOG_EVENT_FENCE;

@@ -70,7 +70,7 @@ static struct log_message *begin(struct joined *j, enum log_flow_origin origin)
         log_pool_reset(m, j->us);
     if (m) {
         m->begun = true;
-        m->origin = origin;
+        m->origin = m->entry = origin;
     }
     return m;
 }
@@ -98,6 +98,7 @@ static void inherit(struct joined *j, struct log_message *m, const struct log_me
         fill(j, m, texts[i], text_of(from, texts[i]));
     set(j, m, LOG_FLOW_ORIGIN, text_of(from, LOG_FLOW_ID));
     m->origin = origin;
+    m->entry = from->entry;
 }
 
 bool log_status_is_final(enum log_status status)
@@ -162,6 +163,7 @@ static struct log_message *on_pickup(struct joined *j)
     if (e->other_id.len == 0)
         return m;
     m->origin = LOG_FLOW_BY_REQUEUE;
+    m->entry = LOG_FLOW_BY_NONE;
     set(j, m, LOG_FLOW_ORIGIN, e->other_id);
     struct log_message *before = find(j, e->other_id);
     if (before && before != m) {
@@ -187,7 +189,7 @@ static struct log_message *on_queued(struct joined *j)
     fill(j, m, LOG_FLOW_CLIENT, e->client_address);
     m->sendmail = j->line->daemon == LOG_DAEMON_SENDMAIL;
     if (m->origin == LOG_FLOW_BY_NONE && m->sendmail)
-        m->origin = LOG_FLOW_BY_SMTP;
+        m->origin = m->entry = LOG_FLOW_BY_SMTP;
     m->size = e->size;
     m->nrcpt = e->nrcpt;
     m->state = LOG_FLOW_QUEUED;
@@ -243,7 +245,7 @@ static struct log_message *on_bounce(struct joined *j)
 {
     struct log_message *child = find_or_add(j, j->event->other_id);
     if (child && !child->begun) {
-        child->origin = LOG_FLOW_BY_NOTICE;
+        child->origin = child->entry = LOG_FLOW_BY_NOTICE;
         set(j, child, LOG_FLOW_ORIGIN, j->line->id);
     }
     return find_or_add(j, j->line->id);

@@ -77,6 +77,7 @@ struct log_message {
     int64_t nrcpt;
     enum log_flow_state state;
     enum log_flow_origin origin;
+    enum log_flow_origin entry; /* how it came in under its first id */
     uint32_t mark;       /* the caller's, saved with it; 0 first */
     struct log_recipient *recipients;
     size_t recipient_count;

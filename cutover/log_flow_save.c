@@ -1,7 +1,7 @@
 /*
  * log_flow: messages in flight as lines of a checkpoint (see log_flow.h).
  *
- *     message ID HOST FIRST LAST SIZE NRCPT STATE ORIGIN MARK FLAGS TEXT...
+ *     message ID HOST FIRST LAST SIZE NRCPT STATE ORIGIN ENTRY MARK FLAGS TEXT...
  *     recipient TO ORIG_TO MAILBOX RELAY REMOTE_ID TEXT FIRST LAST ATTEMPTS STATUS
  *         FLAGS MARK
  *
@@ -47,6 +47,7 @@ void log_flow_save(struct log_flow *flow, FILE *out)
             log_number_put(out, m->nrcpt);
             log_number_put(out, m->state);
             log_number_put(out, m->origin);
+            log_number_put(out, m->entry);
             log_number_put(out, m->mark);
             log_number_put(out, (m->begun ? FLAG_BEGUN : 0) | (m->sendmail ? FLAG_SENDMAIL : 0) |
                                     (m->noted_queue ? FLAG_QUEUED : 0));
@@ -64,7 +65,7 @@ static struct log_slice slice_of(const char *text)
 }
 
 struct numbers {
-    int64_t first, last, size, nrcpt, state, origin, mark, flags;
+    int64_t first, last, size, nrcpt, state, origin, entry, mark, flags;
 };
 
 static bool get_numbers(const char **at, struct numbers *n)
@@ -75,6 +76,7 @@ static bool get_numbers(const char **at, struct numbers *n)
            log_number_get(at, 0, INT64_MAX, &n->nrcpt) &&
            log_number_get(at, 0, LOG_FLOW_HELD, &n->state) &&
            log_number_get(at, 0, LOG_FLOW_BY_FILTER, &n->origin) &&
+           log_number_get(at, 0, LOG_FLOW_BY_FILTER, &n->entry) &&
            log_number_get(at, 0, UINT32_MAX, &n->mark) && log_number_get(at, 0, 7, &n->flags);
 }
 
@@ -94,6 +96,7 @@ static bool load_message(struct log_flow *flow, const char *at)
     m->nrcpt = n.nrcpt;
     m->state = (enum log_flow_state)n.state;
     m->origin = (enum log_flow_origin)n.origin;
+    m->entry = (enum log_flow_origin)n.entry;
     m->mark = (uint32_t)n.mark;
     m->begun = (n.flags & FLAG_BEGUN) != 0;
     m->sendmail = (n.flags & FLAG_SENDMAIL) != 0;

@@ -283,7 +283,7 @@ bool log_reader_load(struct log_reader *reader, const char *line)
                "source %" SCNu64 " %" SCNu64 " %" SCNd64 " %" SCNx64 " %" SCNd64 " %d %n",
                &mark.device, &mark.inode, &mark.offset, &mark.digest, &mark.last, &skipping,
                &used) != 6 ||
-        used == 0 || mark.offset < 0 || (skipping != 0 && skipping != 1))
+        used == 0 || mark.offset <= 0 || (skipping != 0 && skipping != 1))
         return false;
     mark.skipping = skipping == 1;
     for (size_t i = 0; i < reader->count; i++)

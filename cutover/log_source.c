@@ -200,13 +200,13 @@ static bool is_marked(struct log_source *s, struct log_file *file)
 }
 
 /* The file that the mark is in; file_count: none. Compressed ones last, since all of
- * one must be read for it. An empty beginning is told by the inode alone. */
+ * one must be read for it. */
 static size_t find_mark(struct log_source *s)
 {
     for (size_t i = s->file_count; i-- > 0;)
         if (has_identity(s->files[i], &s->mark) && is_marked(s, s->files[i]))
             return i;
-    for (int gzip = 0; gzip <= 1 && s->mark.offset > 0; gzip++)
+    for (int gzip = 0; gzip <= 1; gzip++)
         for (size_t i = s->file_count; i-- > 0;)
             if (log_file_is_gzip(s->files[i]) == (gzip == 1) && is_marked(s, s->files[i]))
                 return i;
@@ -233,6 +233,9 @@ static bool go_to_mark(struct log_source *s)
     }
     while (found-- > 0)
         pop_file(s);
+    for (size_t i = 1; i < s->file_count; i++) /* they were looked at too */
+        if (!log_file_seek(s->files[i], 0))
+            return failed(s, s->names[i], errno ? errno : EIO);
     s->offset = s->mark.offset;
     s->skipping = s->mark.skipping;
     return true;
@@ -242,8 +245,8 @@ void log_source_mark(const struct log_source *s, struct log_mark *out)
 {
     struct stat st;
     *out = (struct log_mark){ .last = s->clock.last };
-    if (s->standard_input)
-        return;
+    if (s->standard_input || (s->file_count > 0 && s->offset == 0))
+        return; /* nothing read: there is nothing to know the place by */
     if (s->file_count == 0 || fstat(log_file_fd(s->files[0]), &st) < 0) {
         if (!s->opened || s->file_count == 0)
             *out = s->mark; /* not there yet: as before */
@@ -334,11 +337,9 @@ static enum news look_for_news(struct log_source *s)
     }
     if (stat(s->path, &st) < 0 || st.st_size == 0)
         return NEWS_NONE;
-    if (fstat(log_file_fd(s->files[0]), &own) == 0 && own.st_dev == st.st_dev &&
-        own.st_ino == st.st_ino)
+    if (fstat(log_file_fd(s->files[s->file_count - 1]), &own) == 0 &&
+        own.st_dev == st.st_dev && own.st_ino == st.st_ino)
         return NEWS_NONE;
-    if ((int64_t)own.st_size > s->offset + (int64_t)(s->end - s->begin))
-        return NEWS_FILES; /* written since: that first */
     return open_again(s) ? NEWS_FILES : NEWS_FAILED;
 }
 
@@ -409,13 +410,22 @@ static bool next_file(struct log_source *s, const char **text, size_t *len)
     return line;
 }
 
+/* The newest file is gone to when it has a whole line, so that there is always a part
+ * of a file before a mark, to know it by. */
 static bool may_leave(const struct log_source *s)
 {
-    struct stat st;
-    if (s->file_count < 2)
-        return false;
-    return s->file_count > 2 ||
-           (fstat(log_file_fd(s->files[1]), &st) == 0 && st.st_size > 0);
+    char block[4096];
+    ssize_t n;
+    if (s->file_count != 2)
+        return s->file_count > 2;
+    for (off_t at = 0; at < PENDING_MAX; at += n) {
+        n = pread(log_file_fd(s->files[1]), block, sizeof(block), at);
+        if (n <= 0)
+            return false;
+        if (memchr(block, '\n', (size_t)n))
+            return true;
+    }
+    return true;
 }
 
 enum step { STEP_LINE, STEP_MORE, STEP_END, STEP_FAILED };

@@ -405,6 +405,19 @@ static enum mail_result fail_connect(struct session *session)
     return fail(session, MAIL_NETWORK, "cannot connect: %s", strerror((int)error));
 }
 
+static enum mail_result fail_timeout(struct session *session)
+{
+    curl_off_t connected = 0;
+
+    (void)curl_easy_getinfo(session->curl, CURLINFO_CONNECT_TIME_T, &connected);
+    return fail(session, MAIL_TIMEOUT, "%s",
+                session->greeted ? "does not answer in time"
+                : connected > 0  ? "takes the connection, but does not greet in time"
+                : strstr(session->text, "Resolving")
+                    ? "no DNS server says in time where this is"
+                    : "cannot connect in time");
+}
+
 static enum mail_result fail_code(struct session *session, CURLcode result)
 {
     int code = session->code;
@@ -426,8 +439,13 @@ static enum mail_result fail_code(struct session *session, CURLcode result)
     case CURLE_SSL_CIPHER:
         return fail(session, MAIL_UNTRUSTED, "no TLS: %s", session->text);
     case CURLE_OPERATION_TIMEDOUT:
-        return fail(session, MAIL_TIMEOUT, "%s",
-                    session->reply[0] ? "does not answer in time" : session->text);
+        return fail_timeout(session);
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_ERROR:
+    case CURLE_GOT_NOTHING:
+        return fail(session, MAIL_NETWORK,
+                    "closes the connection, or answers what no mail server does%s%s",
+                    session->reply[0] ? ": " : "", session->reply);
     case CURLE_LOGIN_DENIED:
         if (code >= 400 && code < 500)
             return fail_reply(session, code);

@@ -108,9 +108,10 @@ enum mail_result mail_imap_select(struct mail_imap *imap, struct mail_call *call
 /* So that the server looks for new mail. */
 enum mail_result mail_imap_noop(struct mail_imap *imap, struct mail_call *call);
 /* Messages that are not marked as deleted, have this header field with that text in
- * it, and came ... In a large mailbox one of the limits makes the search cheap. */
+ * it, and came so late. In a large mailbox one of the limits makes the search cheap. */
 struct mail_search {
-    const char *field, *text; /* text is any part of the value */
+    const char *field, *text; /* text is any part of the value; field NULL: of the
+                                 whole message */
     uint32_t from_uid;        /* 0: from the first */
     int64_t since;            /* not before this day (unix s); 0: any */
 };
@@ -122,6 +123,9 @@ enum mail_result mail_imap_search(struct mail_imap *imap, struct mail_call *call
  * than size is cut. */
 enum mail_result mail_imap_field(struct mail_imap *imap, struct mail_call *call,
                                  uint32_t uid, const char *field, char *out, size_t size);
+/* The beginning of a message's body, as much as size holds. */
+enum mail_result mail_imap_body(struct mail_imap *imap, struct mail_call *call,
+                                uint32_t uid, char *out, size_t size);
 /* Removes these messages and no other: where the server cannot expunge by UID (RFC
  * 4315) and other messages are marked as deleted, these are marked only. */
 enum mail_result mail_imap_delete(struct mail_imap *imap, struct mail_call *call,

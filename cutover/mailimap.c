@@ -116,6 +116,7 @@ static enum mail_result read_response(struct mail_imap *imap, struct mail_call *
     uint64_t size;
 
     imap->literal[0] = '\0';
+    imap->literal_len = 0;
     for (;;) {
         enum mail_result end = read_line(imap, call, &len);
         if (end == MAIL_DONE && !imapline_literal(imap->line, &size))
@@ -324,8 +325,9 @@ enum mail_result mail_imap_search(struct mail_imap *imap, struct mail_call *call
         snprintf(from, sizeof(from), " UID %" PRIu32 ":*", search->from_uid) < 0)
         return no_name(imap, call, search->text);
     enum mail_result end = command(imap, call, ANSWER_MAX, take_search, &list,
-                                   "UID SEARCH UNDELETED%s%s HEADER %s %s", from, since,
-                                   search->field, quoted);
+                                   "UID SEARCH UNDELETED%s%s %s%s %s", from, since,
+                                   search->field ? "HEADER " : "TEXT",
+                                   search->field ? search->field : "", quoted);
     *count = end == MAIL_DONE ? list.count : 0;
     return end;
 }
@@ -356,6 +358,30 @@ enum mail_result mail_imap_field(struct mail_imap *imap, struct mail_call *call,
     return command(imap, call, ANSWER_MAX, take_field, &wanted,
                    "UID FETCH %" PRIu32 " (UID BODY.PEEK[HEADER.FIELDS (%s)])", uid,
                    field);
+}
+
+static void take_body(void *context, const struct mail_imap *imap)
+{
+    const struct field_wanted *wanted = context;
+    const char *text = imapline_untagged(imap->line, "FETCH", NULL);
+    uint64_t uid;
+
+    if (text && imapline_item(text, "UID", &uid) && uid == wanted->uid) {
+        size_t len =
+            imap->literal_len < wanted->size ? imap->literal_len : wanted->size - 1;
+        memcpy(wanted->out, imap->literal, len);
+        wanted->out[len] = '\0';
+    }
+}
+
+enum mail_result mail_imap_body(struct mail_imap *imap, struct mail_call *call,
+                                uint32_t uid, char *out, size_t size)
+{
+    struct field_wanted wanted = { uid, NULL, out, size };
+
+    out[0] = '\0';
+    return command(imap, call, ANSWER_MAX, take_body, &wanted,
+                   "UID FETCH %" PRIu32 " (UID BODY.PEEK[TEXT]<0.%zu>)", uid, size - 1);
 }
 
 /* Without UIDPLUS, EXPUNGE removes all that anybody has marked: so only when that is

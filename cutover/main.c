@@ -113,10 +113,13 @@ static const struct command commands[] = {
     { "playbook", "list|show|start|run|ack|status|rollback|report|actions ...",
       "the whole migration, step by step",
       "  list                              the playbooks, and the runs\n"
-      "  show NAME [--format markdown|html]  the plan, to hand round\n"
-      "  start NAME DOMAIN [--set NAME=VALUE]... [--rehearse WHO] [--replace]\n"
-      "                                    WHO: an address or @FILE, the pilot group\n"
-      "  run DOMAIN [--wait] [--window DURATION]  until it needs a person (or time)\n"
+      "  show NAME [--variant NAME] [--format markdown|html]\n"
+      "                                    the plan, to hand round\n"
+      "  start NAME DOMAIN [--variant NAME] [--set NAME=VALUE]... [--rehearse WHO]\n"
+      "        [--replace]                 WHO: an address or @FILE, the pilot group\n"
+      "  run DOMAIN [--wait] [--window DURATION] [--new-file]\n"
+      "                                    until it needs a person (or time); --new-file:\n"
+      "                                    take the playbook's file as it is now\n"
       "  ack DOMAIN STEP --by NAME [--note TEXT]  a person has done it\n"
       "  status DOMAIN [--watch [N]]       done, running, waiting; the change window\n"
       "  rollback DOMAIN [--to STEP]       undo, back to before that step\n"
@@ -132,15 +135,19 @@ static const struct command commands[] = {
       "  diff DOMAIN           what would change: table, zone-file lines, nsupdate batch\n"
       "  apply DOMAIN          snapshot, send the changes (RFC 2136), check them\n"
       "  wait DOMAIN           until the old records are out of every cache\n"
-      "  --back                diff, apply: the way back to a snapshot\n"
+      "  --back                diff, apply, wait: the way back to a snapshot\n"
       "  --snapshot NAME       ... to this one (default: the last with the old records)\n"
-      "  --lower-ttl           diff, apply: only bring the old records' TTL down\n"
+      "  --lower-ttl           diff, apply, wait: only bring the old records' TTL down\n"
+      "  --only, --except NAME this part of the plan, as \"@\" or \"@/MX\"; may be repeated\n"
       "  --format FORMAT       diff: table, zone or nsupdate alone\n"
+      "  --rules               check: before the change, the rules alone\n"
+      "  --rule NAME           check: this rule alone (\"spf\": all of SPF); may be repeated\n"
       "  --senders FILE        check: addresses that send as the domain, one on each line,\n"
       "                        besides those of sluice auth report\n"
       "  --yes                 apply: do not ask\n"
       "  --timeout DURATION    apply: for the servers to agree (1m); wait: in all\n"
-      "The planned records are the record sections of sluice.conf.\n",
+      "The planned records are the record sections of sluice.conf. Interrupted, or exit\n"
+      "75: run the same command again, it is safe.\n",
       true, command_dns },
     { "ping", "[NAME...]", "a probe through SMTP, found again over IMAP, timed",
       "  NAME                  a ping section of sluice.conf (default: all of them)\n"
@@ -149,6 +156,23 @@ static const struct command commands[] = {
       "Exit, as plugins do: 0 all arrived, 1 slow, twice or in another folder, 2 not\n"
       "arrived or a server refuses, 3 could not look.\n",
       false, command_ping },
+    { "monitor", "[OPTIONS] [LOG...]",
+      "who still sends to the old server, from the MTA's log; a Nagios plugin",
+      "  LOG                   the MTA's log with its rotated and compressed files; several\n"
+      "                        hosts' at once; -: standard input, also journalctl -o json\n"
+      "                        (default: /var/log/mail.log or /var/log/maillog)\n"
+      "  --quiet-for DURATION  so long nothing may have been forwarded (72h)\n"
+      "  --failing-after DURATION  so long a forward may be put off (30m)\n"
+      "  --without-dmarc-failures  do not count what DMARC fails (auth section)\n"
+      "  --probe-to ADDRESS    a mailbox of probes, besides those of the ping sections;\n"
+      "                        may be repeated\n"
+      "  --follow              go on, and show each forward as it happens\n"
+      "  --format FORMAT       text, json or html\n"
+      "  --checkpoint FILE     where to go on the next time (default: in state-dir)\n"
+      "  --no-checkpoint       read all of the log, keep nothing\n"
+      "  --without-rotated     these files alone, not mail.log.1 and older\n"
+      "Exit 0: quiet long enough. 1: still forwarding. 2: forwards fail. 3: not known.\n",
+      false, command_monitor },
     { "doctor", "", "check everything that must be wired", "", false, command_doctor },
     { "recover", "[--from FILE] [--force]", "rebuild Redis from this host's journal",
       "  --from FILE           another journal than this host's own\n"

@@ -280,6 +280,26 @@ static void print_document(const struct move *move, const struct figures *figure
 /* ---- the summary
  * ------------------------------------------------------------------------ */
 
+/* For whoever sees one line of it: the step of a playbook. */
+static void say_first_unmoved(const struct move *move)
+{
+    const struct mailbox *first = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < move->plan.n; i++) {
+        const struct mailbox *m = &move->plan.boxes[i];
+        if (i == move->own || (m->step != STEP_REFUSED && m->step != STEP_FAILED &&
+                               m->step != STEP_UNDECIDED))
+            continue;
+        first = count++ == 0 ? m : first;
+    }
+    if (first && count == 1)
+        message("%s: %s: %s", first->address, step_name(first->step),
+                first->reason ? first->reason : "no reason is known");
+    else if (first)
+        message("%s and %zu more are not ready to move: %s", first->address, count - 1,
+                first->reason ? first->reason : "no reason is known");
+}
+
 static void print_unmoved(const struct move *move)
 {
     static const char *const headers[] = { "MAILBOX", "RESULT", "REASON" };
@@ -379,6 +399,7 @@ int move_report_plan(struct move *move)
         if (move->not_probed)
             print("the new server was not asked whether it takes the recipients");
         print("dry run: nothing was locked");
+        say_first_unmoved(move);
     }
     if (move->exit_code != EXIT_DONE)
         return move->exit_code;

@@ -79,6 +79,7 @@ static void explain(struct pings *pings, const struct probe *probe, char out[PIN
 
     out[0] = '\0';
     if (probe->result.sent != MAIL_DONE || probe->result.interrupted ||
+        probe->result.returned[0] ||
         ping_arrived_ms(probe->path.conf, &probe->result) >= 0 ||
         !route_prepare(pings->context->conf, to, strlen(to), &route))
         return;
@@ -306,6 +307,8 @@ static void document(const struct pings *pings, enum ping_state worst)
         doc_text(path, "name", conf->name);
         doc_text(path, "state", ping_state_name(probe->state));
         doc_text(path, "text", probe->text);
+        doc_text(path, "returned",
+                 probe->result.returned[0] ? probe->result.returned : NULL);
         doc_text(path, "id", probe->result.id[0] ? probe->result.id : NULL);
         doc_text(path, "from", conf->from);
         doc_text(path, "to", conf->to);

@@ -90,8 +90,9 @@ struct ping_result {
     bool interrupted;
     int64_t connected_ms, accepted_ms; /* after the beginning; -1 */
     unsigned attempts;
-    char error[PING_TEXT]; /* of SMTP, or of all; "" */
-    int64_t waited_ms;     /* for its arrival */
+    char error[PING_TEXT];    /* of SMTP, or of all; "" */
+    char returned[PING_TEXT]; /* why, when it came back as a bounce; "" */
+    int64_t waited_ms;        /* for its arrival */
     struct ping_arrival arrivals[CONF_PING_MAILBOXES_MAX];
 };
 

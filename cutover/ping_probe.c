@@ -14,6 +14,8 @@
  * Message-ID and our header, of the last LEFT_DAYS: in a mailbox of a million messages a
  * search without a date would take minutes.
  *
+ * A bounce that reports our id (RFC 3464) ends the waiting, and is removed.
+ *
  * A connection that breaks is made anew until the deadline; an answer that is no IMAP
  * ends this mailbox's search.
  */
@@ -23,10 +25,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "clock.h"
 #include "command.h"
+#include "imapline.h"
 
 #define LEFT_S         900
 #define FOREIGN_LEFT_S (2 * 86400) /* more than any path waits (sluice.conf) */
@@ -41,6 +45,7 @@
 #define RETRY_MOST_MS  60000
 #define COPIES_MAX     64
 #define HEADER_MAX     256
+#define BODY_MAX       16384 /* of a bounce: its report stands before the message */
 
 struct watch {
     const struct conf_mailbox *mailbox;
@@ -226,6 +231,49 @@ static void renew(struct run *run, struct watch *watch)
     }
 }
 
+/* Why, out of a notice that it has failed (RFC 3464), or "". */
+static void read_notice(const char *body, char out[PING_TEXT])
+{
+    char action[16];
+
+    out[0] = '\0';
+    imapline_field(body, "Action", action, sizeof(action));
+    if (strcasecmp(action, "failed") != 0)
+        return;
+    imapline_field(body, "Diagnostic-Code", out, PING_TEXT / 2);
+    if (!out[0])
+        imapline_field(body, "Status", out, PING_TEXT / 2);
+    for (char *c = out; *c; c++)
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7e)
+            *c = '?';
+    if (!out[0])
+        note(out, "the notice does not say why");
+}
+
+/* A bounce quotes the probe's id. So may other mail: that stays, and so does the
+ * probe itself, which may have come this very moment. */
+static enum mail_result take_bounce(struct run *run, struct watch *watch,
+                                    struct mail_call *call, struct mail_search *search)
+{
+    char body[BODY_MAX], id[HEADER_MAX];
+    uint32_t uid;
+    size_t count;
+
+    search->field = NULL;
+    enum mail_result end = mail_imap_search(watch->imap, call, search, &uid, 1, &count);
+    if (end != MAIL_DONE || count == 0)
+        return end;
+    end = mail_imap_field(watch->imap, call, uid, "Message-ID", id, sizeof(id));
+    if (end != MAIL_DONE || ping_is_mark(id, strlen(id)))
+        return end;
+    end = mail_imap_body(watch->imap, call, uid, body, sizeof(body));
+    if (end == MAIL_DONE)
+        read_notice(body, run->result->returned);
+    if (end == MAIL_DONE && run->result->returned[0])
+        end = mail_imap_delete(watch->imap, call, &uid, 1);
+    return end;
+}
+
 /* Deletes the copies in the folder that is open and counts them. */
 static enum mail_result take_copies(struct run *run, struct watch *watch,
                                     struct mail_call *call, size_t folder)
@@ -241,6 +289,8 @@ static enum mail_result take_copies(struct run *run, struct watch *watch,
     search.text = text;
     enum mail_result end =
         mail_imap_search(watch->imap, call, &search, uids, COPIES_MAX, &count);
+    if (end == MAIL_DONE && count == 0 && folder == 0 && watch->arrival->ms < 0)
+        return take_bounce(run, watch, call, &search);
     if (end != MAIL_DONE || count == 0)
         return end;
     if (watch->arrival->ms < 0) {
@@ -276,13 +326,16 @@ static void look(struct run *run, struct watch *watch)
     drop(watch);
     if (end == MAIL_TIMEOUT && clock_ms() >= run->until)
         return;
-    watch->arrival->reconnects++;
     watch->over = end == MAIL_PROTOCOL || end == MAIL_REFUSED;
+    watch->arrival->reconnects += !watch->over;
     note(watch->arrival->error, "%s", call.error);
 }
 
+/* Nothing more is to be waited for. */
 static bool all_here(const struct run *run)
 {
+    if (run->result->returned[0])
+        return true;
     for (size_t i = 0; i < run->count; i++)
         if (run->watches[i].arrival->ms < 0 && !run->watches[i].over)
             return false;
@@ -311,13 +364,12 @@ static void wait_arrival(struct run *run)
         rest = rest * 3 / 2 < LOOK_MS ? rest * 3 / 2 : LOOK_MS;
     }
     run->result->waited_ms = clock_ms() - from;
-    if (!all_here(run) || command_stopped())
+    if (!all_here(run) || run->result->returned[0] || command_stopped())
         return;
-    int64_t end = clock_ms() + AGAIN_MS;
-    if (pause_ms(AGAIN_MS, end + 1)) {
-        run->until = end + ANSWER_MS; /* it is here: the deadline was kept */
+    run->until =
+        clock_ms() + AGAIN_MS + ANSWER_MS; /* it is here: the deadline was kept */
+    if (pause_ms(AGAIN_MS, run->until))
         look_everywhere(run, true);
-    }
 }
 
 /* ---- the message ---------------------------------------------------------- */

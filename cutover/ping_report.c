@@ -210,8 +210,13 @@ enum ping_state ping_judge(const struct conf_ping *ping, const struct ping_resul
     } else if (result->sent != MAIL_DONE) {
         state = judge_sending(ping, result, &line);
     } else {
+        if (result->returned[0]) {
+            add(&line, "accepted, and returned to the sender: %s", result->returned);
+            state = PING_CRITICAL;
+        }
         for (size_t i = 0; i < ping->mailbox_count; i++)
-            state = ping_worse(state, judge_arrival(ping, i, result, &line));
+            if (!result->returned[0] || result->arrivals[i].ms >= 0)
+                state = ping_worse(state, judge_arrival(ping, i, result, &line));
         if (why[0])
             add(&line, ": %s", why);
     }

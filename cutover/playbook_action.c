@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "playbook_people.h"
 #include "playbook_report.h"
 
 static int run_lock(struct action_context *context, int argc, char **argv)
@@ -51,6 +52,30 @@ static int run_ping(struct action_context *context, int argc, char **argv)
     return code == EXIT_DONE || code == EXIT_USE ? code : EXIT_CHECK;
 }
 
+/* Its state "still forwarding" (1) is what is waited for. It keeps a checkpoint of its
+ * own, beside that of a monitoring system. */
+static int run_monitor(struct action_context *context, int argc, char **argv)
+{
+    char checkpoint[PAPER_PATH_MAX + 16], name[200], path[PAPER_PATH_MAX];
+    char *words[PLAYBOOK_ARGS_MAX + 2];
+    int n = 0;
+    (void)snprintf(name, sizeof(name), "%.150s.checkpoint", context->step);
+    if (!paper_path(context, name, path))
+        return EXIT_SERVICE;
+    (void)snprintf(checkpoint, sizeof(checkpoint), "--checkpoint=%s", path);
+    for (; n < argc && n < PLAYBOOK_ARGS_MAX; n++)
+        words[n] = argv[n];
+    words[n++] = checkpoint;
+    words[n] = NULL;
+    int code = command_monitor(context->command, n, words);
+    return code == 1 ? EXIT_AGAIN : code == 2 || code == 3 ? EXIT_CHECK : code;
+}
+
+static int run_audit(struct action_context *context, int argc, char **argv)
+{
+    return command_audit(context->command, argc, argv);
+}
+
 static int run_status(struct action_context *context, int argc, char **argv)
 {
     return command_status(context->command, argc, argv);
@@ -78,6 +103,8 @@ static const struct action actions[] = {
     { { "probe", ACTION_CHECK, 1, 9, "WHO..." }, "the new server takes mail for each of them", run_probe },
     { { "doctor", ACTION_CHECK, 0, 0, "" }, "sluice doctor", run_doctor },
     { { "ping", ACTION_CHECK, 0, 9, "[NAME...]" }, "sluice ping: a message on each path (or those) arrives, and where it went", run_ping },
+    { { "audit", ACTION_CHECK, 1, 9, "LOG... [--domain NAME] [--since T]" }, "sluice audit: every message has one known fate", run_audit },
+    { { "monitor", ACTION_TIME, 1, 9, "LOG... [--quiet-for TIME]" }, "sluice monitor: by the log, the old server has forwarded nothing for 72h, or so long", run_monitor },
     { { "status", ACTION_WRITE, 0, 9, "[WHO...]" }, "sluice status, into the step's log", run_status },
     /* sluice dns */
     { { "dns-snapshot", ACTION_WRITE, 1, 3, "DOMAIN" }, "keeps the live records and their TTLs", action_dns_snapshot },
@@ -105,7 +132,7 @@ static const struct action actions[] = {
     { { "notice-send", ACTION_CHANGE, 4, 22, "FILE.csv SMTP-HOST:PORT FROM TEMPLATE.txt | ... SUBJECT [LINE...]" }, "sends it, to nobody twice", action_notice_send },
     /* who sends */
     { { "baseline", ACTION_WRITE, 0, 0, "" }, "auth-base.csv: signed and applications judge what comes after", action_baseline },
-    { { "senders", ACTION_WRITE, 0, 3, "[log=FILE] [known=FILE] [strangers=FILE]" }, "senders.csv (for dns-check --senders), strangers.csv, submitters.csv", action_senders },
+    { { "senders", ACTION_WRITE, 0, 3, "[log=FILE] [known=FILE] [strangers=FILE]" }, "senders.csv, senders.txt (for dns-check --senders), strangers.csv, submitters.csv", action_senders },
     { { "senders-pass", ACTION_CHECK, 0, 1, "[strangers=FILE]" }, "no sender but a stranger would fail under -all", action_senders_pass },
     { { "signed", ACTION_CHECK, 0, 3, "[any] [percent=N] [strangers=FILE]" }, "signed.csv: every source signs and passes SPF; any: one good signature was seen", action_signed },
     { { "signature", ACTION_CHECK, 3, 7, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv [authserv=ID] [within=TIME] [TLS]" }, "a message sent through it is signed, and the receiver verifies that", action_signature },

@@ -176,7 +176,8 @@ static int command_actions(void)
             const struct action *action = action_at(i);
             if (action->info.kind != (enum action_kind)kind)
                 continue;
-            print("  %s %s", action->info.name, action->info.usage);
+            print("  %s%s%s", action->info.name, action->info.usage[0] ? " " : "",
+                  action->info.usage);
             print("      %s", action->summary);
             doc *object = doc_add(list, doc_object());
             doc_text(object, "name", action->info.name);

@@ -112,8 +112,8 @@ static int judge(const struct counting *it, const char *endpoint)
         message("stopped after %zu mailboxes", it->good + it->bad);
         return EXIT_AGAIN;
     }
-    if (it->bad == 0)
-        return EXIT_DONE;
+    if (it->bad <= 1) /* what is wrong with one was said already */
+        return it->bad == 0 ? EXIT_DONE : EXIT_CHECK;
     message("%s: %zu mailboxes cannot be counted (the step's log names each)%s", endpoint,
             it->bad, it->bad == BAD_MAX ? "; the others were not tried" : "");
     return EXIT_CHECK;

@@ -286,7 +286,7 @@ static int write_paper(struct inventory *it)
         cells[7] = what ? way : "";
         paper_row(out, cells, 8);
         if (what && it->wrong++ < SHOWN_MAX)
-            message("%s: %s: %s", it->list[i].name, what, way);
+            message("%s: %s: %s (inventory.csv)", it->list[i].name, what, way);
     }
     return paper_close(it->context, out, "inventory.csv", true);
 }

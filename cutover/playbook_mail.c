@@ -131,8 +131,8 @@ static int judge_accounts(const struct accounts *accounts, char **argv)
         message("stopped after %zu accounts", accounts->good + accounts->bad);
         return EXIT_AGAIN;
     }
-    if (accounts->bad == 0)
-        return EXIT_DONE;
+    if (accounts->bad <= 1) /* who it is was said already */
+        return accounts->bad == 0 ? EXIT_DONE : EXIT_CHECK;
     message(
         "%s: %zu of the accounts of %s cannot log in (the step's log names each): right "
         "the passwords, or make the accounts%s",
@@ -320,15 +320,18 @@ static int through(struct flow *flow, const struct person *person, flow_judge *j
     return code;
 }
 
-/* Whether a Received field names it. false: a message was printed. */
+/* Whether a Received field is by it; "from" would be this host's own greeting, too.
+ * false: a message was printed. */
 static bool went_through(struct mail_imap *imap, uint32_t uid, const char *name,
                          bool *through)
 {
     uint32_t uids[FOUND_MAX];
     size_t count = 0;
     struct mail_call call = mail_call_for(LOGIN_S);
+    char by[FIELD_MAX];
+    (void)snprintf(by, sizeof(by), "by %s", name);
     const struct mail_search search = { .field = "Received",
-                                        .text = name,
+                                        .text = by,
                                         .from_uid = uid };
     if (mail_imap_search(imap, &call, &search, uids, FOUND_MAX, &count) != MAIL_DONE) {
         message("%s", call.error);
@@ -410,6 +413,13 @@ static int judge_signature(struct flow *flow, struct mail_imap *imap, uint32_t u
     if (mail_imap_field(imap, &call, uid, "Authentication-Results", field,
                         sizeof(field)) != MAIL_DONE) {
         message("%s: %s", person->address, call.error);
+        return EXIT_CHECK;
+    }
+    if (field[0] == '\0') {
+        message(
+            "the message through %s has no Authentication-Results field on %s: does that "
+            "server verify? (sluice-milter does not where the sender is trusted)",
+            flow->argv[1], flow->argv[2]);
         return EXIT_CHECK;
     }
     const char *at = field + strspn(field, " \t");

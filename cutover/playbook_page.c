@@ -4,8 +4,12 @@
  */
 #include "playbook_page.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "output.h"
 
@@ -106,8 +110,10 @@ bool page_open(struct page *page, enum paper paper, const char *title)
 {
     *page = (struct page){ .paper = paper };
     page->out = open_memstream(&page->text, &page->len);
-    if (!page->out)
+    if (!page->out) {
+        message("out of memory: no document");
         return false;
+    }
     if (paper == PAPER_HTML) {
         wrap(page,
              "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
@@ -145,6 +151,14 @@ void page_paragraph(struct page *page, const char *text)
         wrap(page, "<p>", text, "</p>\n");
     else
         wrap(page, "", text, page->paper == PAPER_MARKDOWN ? "\n\n" : "\n");
+}
+
+void page_item(struct page *page, const char *text)
+{
+    if (page->paper == PAPER_HTML)
+        wrap(page, "<li>", text, "</li>\n");
+    else
+        wrap(page, page->paper == PAPER_MARKDOWN ? "- " : "  ", text, "\n");
 }
 
 void page_fact(struct page *page, const char *name, const char *value)
@@ -209,4 +223,53 @@ void page_row(struct page *page, const struct page_cell *cells, size_t n)
 void page_foot(struct page *page)
 {
     (void)fputs(page->paper == PAPER_HTML ? "</tbody></table>\n" : "\n", page->out);
+}
+
+/* ---- out ------------------------------------------------------------------------------
+ */
+
+int page_print(struct page *page)
+{
+    bool good = page_close(page);
+    if (!good)
+        message("out of memory: no document");
+    else if (!out_is_json())
+        (void)fwrite(page->text, 1, page->len,
+                     stdout); /* out_finish() looks for errors */
+    free(page->text);
+    return good ? EXIT_DONE : EXIT_SERVICE;
+}
+
+/* Writes it aside and renames it. */
+static bool save(const struct page *page, const char *path)
+{
+    char aside[PATH_MAX];
+    int n = snprintf(aside, sizeof(aside), "%s.new", path);
+    if (n < 0 || n >= (int)sizeof(aside)) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!file) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    bool good = fwrite(page->text, 1, page->len, file) == page->len;
+    return fclose(file) == 0 && good && rename(aside, path) == 0;
+}
+
+int page_save(struct page *page, const char *path)
+{
+    bool whole = page_close(page);
+    bool good = whole && save(page, path);
+    if (!whole)
+        message("out of memory: no document");
+    else if (!good)
+        message("%s: %s", path, strerror(errno));
+    else
+        print("%s: %zu bytes", path, page->len);
+    free(page->text);
+    return good ? EXIT_DONE : EXIT_SERVICE;
 }

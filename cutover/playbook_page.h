@@ -18,12 +18,18 @@ struct page {
     bool failed; /* no memory */
 };
 
+/* false: no memory, after a message. */
 bool page_open(struct page *page, enum paper paper, const char *title);
-/* Closes the document: its text is page->text then, to be freed. false: no memory. */
+/* Ends the document: its text is page->text then, to be freed. false: no memory. */
 bool page_close(struct page *page);
+/* The same, and out with it: on standard output, or in a file. EXIT_DONE, or a message
+ * and its code. */
+int page_print(struct page *page);
+int page_save(struct page *page, const char *path);
 
 void page_title(struct page *page, int level, const char *text); /* 1 or 2 */
 void page_paragraph(struct page *page, const char *text);
+void page_item(struct page *page, const char *text); /* of a list */
 /* "name: value" */
 void page_fact(struct page *page, const char *name, const char *value);
 

@@ -160,7 +160,10 @@ static bool has_class(void *context, const char *local, const struct home *home)
         return true;
     addr_format(local, it->domain->name, address);
     if (!table_get(it->seen, address, strlen(address), NULL) && it->without++ < SHOWN_MAX)
-        message("%s has no class in %s", address, it->path);
+        message(
+            "%s was added after %s was written: add it with a live class and upload it "
+            "again",
+            address, it->path);
     return true;
 }
 
@@ -199,13 +202,13 @@ int action_class_check(struct action_context *context, int argc, char **argv)
         table_free(it.seen);
     if (code != EXIT_DONE)
         return code;
-    if (it.without > 0) {
+    if (it.without > 1)
         message(
             "%zu mailboxes were added after %s was written: add them with a live class "
             "and upload it again",
             it.without, path);
+    if (it.without > 0)
         return EXIT_CHECK;
-    }
     print("%s: %zu users with a live class, nobody is left out", path, it.rows);
     return EXIT_DONE;
 }

@@ -3,8 +3,9 @@
  *
  * A step: record "running" -> pre-check -> record "running, acted" -> action ->
  * post-check -> "done"; each record goes out before the thing that it announces is
- * done. In a rehearsal, what changes more than the pilot group is left out, and no
- * time is waited for.
+ * done. The pre-check belongs to the beginning: an action that was begun, and was
+ * interrupted or failed, goes on without it. In a rehearsal, what changes more than the
+ * pilot group is left out, and no time is waited for.
  *
  * Limits: AGAIN_S between two looks at something that takes time.
  */
@@ -112,6 +113,8 @@ static int do_step(struct engine *engine, size_t step)
     /* A time was noted: by a timer, or by a look that is repeated until it is good. */
     int64_t due = record->due;
     bool goes_on = due > 0 && record->state != STATE_FAILED;
+    /* What was to hold before the action need not hold in the middle of it. */
+    goes_on = goes_on || (record->acted && action->info.kind == ACTION_CHANGE);
     int code =
         engine_put(engine, step, STATE_RUNNING, due,
                    record->acted || (!it->pre.argv && action->info.kind == ACTION_CHANGE),

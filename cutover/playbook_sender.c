@@ -26,7 +26,7 @@ struct senders {
     struct base base;
     struct table *known; /* addresses and names that a person has listed */
     struct table *strangers;
-    FILE *out, *others;
+    FILE *out, *others, *list;
     int percent;
     size_t good, bad, stranger_rows;
     uint64_t messages, signed_messages, strange_messages;
@@ -91,6 +91,13 @@ static bool each_row(struct senders *it, store_auth_fn *each)
 
 /* ---- senders ------------------------------------------------------------- */
 
+static bool of_domain(const char *envelope, const char *domain)
+{
+    size_t len = strlen(envelope), own = strlen(domain);
+    return len == 0 || (len >= own && strcmp(envelope + len - own, domain) == 0 &&
+                        (len == own || envelope[len - own - 1] == '.'));
+}
+
 static bool take_sender(void *context, const struct auth_row *row)
 {
     struct senders *it = context;
@@ -98,6 +105,9 @@ static bool take_sender(void *context, const struct auth_row *row)
     bool address = strcmp(row->client, "*") != 0 && row->client[0] != '\0';
     bool ours = rightful && address && !in_list(it->strangers, row->client);
     base_write(ours ? it->out : it->others, row, base_figures(row), NULL);
+    /* SPF is about the envelope's domain: with another one it says nothing of ours. */
+    if (ours && of_domain(row->envelope, it->context->domain))
+        fprintf(it->list, "%s # %s\n", row->client, row->envelope);
     it->good += ours;
     it->messages += ours ? row->messages : 0;
     it->stranger_rows += !ours;
@@ -107,19 +117,24 @@ static bool take_sender(void *context, const struct auth_row *row)
 
 static int write_senders(struct senders *it)
 {
-    it->out = paper_open(it->context, "senders.csv");
-    it->others = it->out ? paper_open(it->context, "strangers.csv") : NULL;
-    if (!it->others) {
-        if (it->out)
-            (void)paper_close(it->context, it->out, "senders.csv", false);
-        return EXIT_SERVICE;
+    static const char *const names[] = { "senders.csv", "strangers.csv", "senders.txt" };
+    FILE **papers[] = { &it->out, &it->others, &it->list };
+    size_t open = 0;
+    int code = EXIT_DONE;
+    while (open < 3 && (*papers[open] = paper_open(it->context, names[open])))
+        open++;
+    bool good = open == 3;
+    if (good) {
+        base_write(it->out, NULL, (struct sender){ 0 }, NULL);
+        base_write(it->others, NULL, (struct sender){ 0 }, NULL);
+        fprintf(it->list, "# who sends as %s, for sluice dns check --senders\n",
+                it->context->domain);
+        good = each_row(it, take_sender);
     }
-    base_write(it->out, NULL, (struct sender){ 0 }, NULL);
-    base_write(it->others, NULL, (struct sender){ 0 }, NULL);
-    bool good = each_row(it, take_sender);
-    int one = paper_close(it->context, it->out, "senders.csv", good);
-    int other = paper_close(it->context, it->others, "strangers.csv", good);
-    return good && one == EXIT_DONE ? other : EXIT_SERVICE;
+    for (size_t i = 0; i < open; i++)
+        if (paper_close(it->context, *papers[i], names[i], good) != EXIT_DONE)
+            code = EXIT_SERVICE;
+    return good ? code : EXIT_SERVICE;
 }
 
 int action_senders(struct action_context *context, int argc, char **argv)
@@ -214,7 +229,7 @@ static bool take_signed(void *context, const struct auth_row *row)
     it->messages += sender.messages;
     it->signed_messages += sender.dkim_pass;
     it->good += fault == SENDER_GOOD;
-    if (fault != SENDER_GOOD && it->bad++ < SHOWN_MAX && it->percent > 0)
+    if (fault != SENDER_GOOD && it->bad++ < SHOWN_MAX)
         message("%s (%s): %" PRIu64 " of %" PRIu64 " messages %s", row->client,
                 row->envelope[0] ? row->envelope : "bounces", failed, sender.messages,
                 sender_fault_text(fault));
@@ -238,11 +253,11 @@ static int judge_signed(const struct senders *it, bool any)
                 it->messages, it->context->domain, since);
         return EXIT_CHECK;
     }
-    if (!any && it->bad > 0) {
+    if (!any && it->bad > 1)
         message("%zu of %zu sources do not pass %s: signed.csv has the table", it->bad,
                 it->bad + it->good, since);
+    if (!any && it->bad > 0)
         return EXIT_CHECK;
-    }
     print("%" PRIu64 " of %" PRIu64 " messages are signed and verified, %zu sources pass "
           "%s: signed.csv",
           it->signed_messages, it->messages, it->good, since);

@@ -261,7 +261,7 @@ size_t state_no_return(const struct playbook *playbook, const struct step_record
                        size_t first)
 {
     for (size_t i = first; i < playbook->step_count; i++)
-        if (playbook->steps[i].no_return &&
+        if (playbook->steps[i].no_return && records[i].acted &&
             (records[i].state == STATE_DONE || records[i].state == STATE_RUNNING ||
              records[i].state == STATE_FAILED))
             return i;

@@ -98,7 +98,8 @@ struct next state_next(const struct playbook *playbook, const struct step_record
  * SIZE_MAX: nothing is left to undo. */
 size_t state_next_back(const struct playbook *playbook, const struct step_record *records,
                        size_t first);
-/* A done step at or after `first` from which there is no way back; SIZE_MAX. */
+/* A step at or after `first`, done or begun, from which there is no way back;
+ * SIZE_MAX. */
 size_t state_no_return(const struct playbook *playbook, const struct step_record *records,
                        size_t first);
 

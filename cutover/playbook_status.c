@@ -121,11 +121,13 @@ static void put_step(const struct picture *picture, size_t i)
     const struct step_record *record = &engine->records[i];
     char line[STATUS_LINE_MAX + ENGINE_TEXT_MAX], time[DURATION_TEXT_MAX],
         title[ENGINE_TEXT_MAX];
+    char owner[17];
+    state_text(step->owner, owner, sizeof(owner));
     bool has_note = record->note[0] && record->state != STATE_UNDONE;
-    (void)snprintf(line, sizeof(line), "  %-*s  %-9s  %11s  %-*.*s  %.*s",
+    (void)snprintf(line, sizeof(line), "  %-*s  %-9s  %11s  %-*s  %.*s",
                    picture->id_width, step->id, short_state(record->state),
-                   taken(engine, record, time), picture->owner_width,
-                   picture->owner_width, step->owner, STATUS_LINE_MAX - 100,
+                   taken(engine, record, time), picture->owner_width, owner,
+                   STATUS_LINE_MAX - 100,
                    has_note ? record->note : engine_text(engine, i, step->title, title));
     put(picture, line); /* cut to the terminal */
 }
@@ -220,6 +222,8 @@ static void put_waiting(const struct picture *picture, size_t i)
     case STATE_RUNNING:
         print("runs      %s for %s, usually %s; its log: %s/%s.log", step->id, time,
               duration_text(step->usually_s, usual), engine->directory, step->id);
+        print("          (if it was killed: sluice playbook run %s does it again)",
+              engine->domain->name);
         break;
     case STATE_PERSON:
         print(

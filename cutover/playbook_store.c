@@ -24,13 +24,15 @@ struct wanted {
     const char *state;
     const struct target *target;
     size_t right, wrong;
+    bool rest; /* of the domain is right */
 };
 
 static void judge(struct wanted *wanted, const char *local, const struct home *home)
 {
     char address[ADDR_TEXT_MAX + 1];
     if (strcmp(home_state_name(home->state), wanted->state) == 0) {
-        wanted->right++;
+        wanted->right += local[0] != '\0';
+        wanted->rest = wanted->rest || local[0] == '\0';
         return;
     }
     addr_format(local, wanted->target->domain->name, address);
@@ -81,12 +83,13 @@ int action_home(struct action_context *context, int argc, char **argv)
     targets_free(&targets);
     if (code != EXIT_DONE)
         return code;
-    if (wanted.wrong > 0 || wanted.right == 0) {
+    if (wanted.wrong > 0 || (wanted.right == 0 && !wanted.rest)) {
         message("%zu of %zu are not at home %s: sluice status names them", wanted.wrong,
                 wanted.wrong + wanted.right, argv[1]);
         return EXIT_CHECK;
     }
-    print("all %zu are at home %s", wanted.right, argv[1]);
+    print("all %zu mailboxes%s are at home %s", wanted.right,
+          wanted.rest ? " and the rest of the domain" : "", argv[1]);
     return EXIT_DONE;
 }
 

@@ -3,7 +3,7 @@
  *
  * A playbook may declare variants; the first is the one unless another is chosen at
  * the start. A step that names variants belongs to those alone. Choosing one drops
- * the other steps, and the settings that no step is left to use: whatever reads the
+ * the other steps, and the settings that only those used: whatever reads the
  * playbook after that sees a plain one.
  */
 #include <stdio.h>
@@ -28,17 +28,9 @@ static bool has(char *const *list, const char *name)
     return false;
 }
 
-static void keep_steps(struct playbook *playbook, const char *variant)
+static bool is_kept(const struct playbook_step *step, const char *variant)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < playbook->step_count; i++) {
-        struct playbook_step step = playbook->steps[i];
-        if (!step.variants || !step.variants[0] || has(step.variants, variant))
-            playbook->steps[kept++] = step;
-        else
-            playbook_free_step(&step);
-    }
-    playbook->step_count = kept;
+    return !step->variants || !step->variants[0] || has(step->variants, variant);
 }
 
 static bool uses(const struct playbook_step *step, const char *name)
@@ -52,20 +44,38 @@ static bool uses(const struct playbook_step *step, const char *name)
            playbook_call_uses(&instructions, name);
 }
 
-static void keep_settings(struct playbook *playbook)
+/* A setting that no step mentions at all may be used by the text of a notice. */
+static void keep_settings(struct playbook *playbook, const char *variant)
 {
     size_t kept = 0;
     for (size_t i = 0; i < playbook->setting_count; i++) {
         struct playbook_setting setting = playbook->settings[i];
-        bool used = false;
-        for (size_t s = 0; s < playbook->step_count && !used; s++)
-            used = uses(&playbook->steps[s], setting.name);
-        if (used)
+        bool used = false, was_used = false;
+        for (size_t s = 0; s < playbook->step_count && !used; s++) {
+            const struct playbook_step *step = &playbook->steps[s];
+            bool here = uses(step, setting.name);
+            used = here && is_kept(step, variant);
+            was_used = was_used || here;
+        }
+        if (used || !was_used)
             playbook->settings[kept++] = setting;
         else
             playbook_free_setting(&setting);
     }
     playbook->setting_count = kept;
+}
+
+static void keep_steps(struct playbook *playbook, const char *variant)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < playbook->step_count; i++) {
+        struct playbook_step step = playbook->steps[i];
+        if (is_kept(&step, variant))
+            playbook->steps[kept++] = step;
+        else
+            playbook_free_step(&step);
+    }
+    playbook->step_count = kept;
 }
 
 bool playbook_select(struct playbook *playbook, const char *variant, action_find_fn *find,
@@ -83,8 +93,8 @@ bool playbook_select(struct playbook *playbook, const char *variant, action_find
         return false;
     }
     playbook->variant = chosen->name;
+    keep_settings(playbook, chosen->name);
     keep_steps(playbook, chosen->name);
-    keep_settings(playbook);
     if (playbook_check(playbook, find, &line, wrong, sizeof(wrong)))
         return true;
     (void)snprintf(error, size, "%s:%d: variant %s: %.700s", playbook->path, line,

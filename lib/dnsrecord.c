@@ -282,7 +282,7 @@ static size_t unit_length(const char *value)
 {
     if (*value != '\\' || !value[1])
         return 1;
-    return value[1] >= '0' && value[1] <= '9' && strlen(value) >= 4 ? 4 : 2;
+    return strspn(value + 1, "0123456789") >= 3 ? 4 : 2;
 }
 
 void dns_value_zone(enum dns_type type, const char *value, char *out, size_t size)

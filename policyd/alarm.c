@@ -34,7 +34,7 @@ struct known {
     int64_t first_ms; /* the condition began */
     int64_t said_ms;
     bool raised;
-    bool ran;  /* this process ran the command for it: it has the lease */
+    bool ran;  /* this host ran the command for it: it has the lease */
     bool seen; /* in this update */
 };
 
@@ -131,35 +131,42 @@ static bool lease_name(const struct alarm *alarm, char out[320])
     return n > 0 && n < 320;
 }
 
-/* Whether this host is the one that runs the command now. */
-static bool ours(struct alarms *alarms, const struct status *status,
-                 const struct alarm *alarm, struct store *store)
+/* Takes the lease, or asks for it. other: who has it, when it is refused. */
+static bool take_lease(struct alarms *alarms, const struct status *status,
+                       const struct alarm *alarm, struct store *store, char other[320])
 {
-    char name[320], other[320];
+    char name[320];
+    other[0] = '\0';
     if (!store || !status->up || !lease_name(alarm, name))
         return true;
     if (!alarms->holder[0])
         snprintf(alarms->holder, sizeof(alarms->holder), "%.255s:%ld:%" PRId64,
                  status->conf->hostname, (long)getpid(), (int64_t)time(NULL));
     return store_lease_take(store, name, alarms->holder, ALARM_REPEAT_S - 60, other,
-                            sizeof(other)) != COMMIT_REFUSED;
+                            320) != COMMIT_REFUSED;
+}
+
+/* Whether a lease is that of this host's policyd, before it was restarted. */
+static bool is_former(const struct status *status, const char *holder)
+{
+    size_t len = strlen(status->conf->hostname);
+    return strncmp(holder, status->conf->hostname, len) == 0 && holder[len] == ':';
 }
 
 static void order(struct alarms *alarms, const struct status *status, struct known *known,
                   enum moment moment, struct store *store)
 {
-    char name[320];
-    if (!status->conf->alarm_command)
+    char name[320], other[320];
+    if (!status->conf->alarm_command || (moment == OVER && !known->ran))
         return;
+    bool ours = take_lease(alarms, status, &known->alarm, store, other);
     if (moment == OVER) {
-        if (!known->ran)
-            return;
         if (store && status->up && lease_name(&known->alarm, name))
-            store_lease_drop(store, name, alarms->holder);
+            store_lease_drop(store, name, ours ? alarms->holder : other);
     } else {
-        known->ran = ours(alarms, status, &known->alarm, store);
-        if (!known->ran)
-            return;
+        known->ran = ours || is_former(status, other);
+        if (!ours)
+            return; /* somebody else ran it, or we did before a restart */
     }
     if (alarms->waiting == ALARM_QUEUE_MAX) {
         log_warnx("alarm-command: too many alarms at once: not run for %s %s",

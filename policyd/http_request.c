@@ -59,7 +59,7 @@ static int take_request_line(const char *line, const char *end, struct http_requ
     size_t target_len = take_word(&line, end, &target);
     size_t version_len = take_word(&line, end, &version);
     if (method_len == 0 || method_len > 32 || target_len == 0 || version_len != 8 ||
-        line != end || strncmp(version, "HTTP/", 5) != 0)
+        version + version_len != end || strncmp(version, "HTTP/", 5) != 0)
         return 400;
     for (size_t i = 0; i < method_len; i++)
         if (!is_token(method[i]))

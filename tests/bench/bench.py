@@ -13,6 +13,8 @@
                     Redis; sluice status
     cutover         1,000 mailboxes with a sync that does nothing: seconds
                     above its fences
+    http            CPU time that a request for the status page costs policyd's loop
+                    with 1,000,000 mailboxes, over 1 ms
 
 Rounds of sluice and of its peer take turns, and the median ratio counts; so
 nothing here depends on how fast the machine is, but a machine that is busy
@@ -34,6 +36,7 @@ sys.path[:0] = [HERE, os.path.join(SOURCE, "contrib", "lab")]
 
 import bench_auth  # noqa: E402
 import bench_cutover  # noqa: E402
+import bench_http  # noqa: E402
 import bench_milter  # noqa: E402
 import bench_million  # noqa: E402
 import bench_policyd  # noqa: E402
@@ -43,7 +46,7 @@ from parts.process import CommandFailed, Timeout  # noqa: E402
 # Each has NAMES, the names of its figures, and measure(bindir, rounds, wanted)
 # that returns those that are wanted.
 BENCHES = (bench_policyd, bench_milter, bench_auth, bench_million,
-           bench_cutover)
+           bench_cutover, bench_http)
 
 
 def main():

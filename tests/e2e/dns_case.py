@@ -75,6 +75,7 @@ class Case:
         self.key.write(self.key_file)
         os.makedirs(os.path.join(directory, "state"))
         self.parent = Dns(os.path.join(directory, "parent"), ports.take())
+        self.take_port = ports.take
         self.port = ports.take()
         self.first = Dns(os.path.join(directory, "first"), self.port)
         self.second = Dns(os.path.join(directory, "second"), ports.take())

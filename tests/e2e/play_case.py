@@ -6,7 +6,7 @@ that takes updates and a secondary that follows it by zone transfer.
 Contract
   with play_case(records, plan) as play     the lab is up, the domain initialised,
       BOXES imported; nothing is started. prepare(lab), auth, and extra (text of
-      the domain's section) as in lab.py
+      the domain's section) as in lab.py; records may be a function of the lab
   play.start(name, **settings)   a setting old_imap=... is --set old-imap=...
   play.run()                     runs until a person or an error: Said
   play.go(to=None, run=None)     runs and acknowledges, until that step waits for
@@ -14,11 +14,14 @@ Contract
       the step waits, before its acknowledgement
   play.stops(step, *words)       runs; the run must stop at this step, with all
       the words in its reason; the record of the run must say so too
+  play.refused(step, *words)     an acknowledgement that must be refused
   play.ack(step), play.rollback(), play.states(), play.note(step)
   play.zone()                    all records of the domain, of each server
   play.homes()                   {local part: letter of its home}
   play.people(name, addresses)   a CSV file with passwords: its path
   play.paper(name)               text of an artefact
+  play.on_new_side(address, there)
+  play.counted(*clients)         waits until sluice auth report has these addresses
   play.killer()                  see Killer
   play.filter(side)              a third Postfix in front of one side; point(side)
       turns it to the other
@@ -75,10 +78,12 @@ class Play:
         os.chmod(self.path(name), mode)
         return self.path(name)
 
-    def people(self, name, addresses, password=PASSWORD):
+    def people(self, name, addresses, wrong=()):
+        """wrong: who has a wrong password in it."""
         return self.file(name, "email,password,admin\n" + "".join(
-            f"{address},{password},{'yes' if address == BOXES[0] else ''}\n"
-            for address in addresses), 0o600)
+            f"{address},{'wrong' if address in wrong else PASSWORD},"
+            f"{'yes' if address == BOXES[0] else ''}\n" for address in addresses),
+            0o600)
 
     def paper(self, name):
         path = os.path.join(self.lab.old.sluice.state, "playbook", DOMAIN, name)
@@ -143,6 +148,13 @@ class Play:
         said = self.ack(step)
         expect(f"ack {step} ({said})", said.code, 0)
 
+    def refused(self, step, *words):
+        """An acknowledgement is refused, with all the words in its reason."""
+        said = self.ack(step)
+        expect(f"ack {step} is refused ({said})", said.code, 1)
+        for word in words:
+            expect_true(f"the reason says {word}: {said}", word in said.err)
+
     def stops(self, step, *words):
         said = self.run()
         expect(f"the run fails ({said})", said.code, 1)
@@ -183,6 +195,25 @@ class Play:
     def boxes(self, side, addresses=None):
         return read_imap(side.dovecot.imap_port, addresses or BOXES, PASSWORD)
 
+    def on_new_side(self, address, there):
+        """Whether the new side has this mailbox."""
+        new = self.lab.new
+        if there:
+            new.dovecot.add_users([address])
+            new.postfix.add_mailboxes([address])
+        else:
+            new.dovecot.remove_user(address)
+            new.postfix.remove_mailbox(address)
+        if new.postfix.running:  # smtpd sees a change of the table once a second
+            new.postfix.reload()
+
+    def counted(self, *clients):
+        """What sluice-milter counts is in Redis within seconds."""
+        def there():
+            code, out, _ = self.lab.old.sluice.cli("auth", "report", DOMAIN)
+            return code == 0 and all(client in out for client in clients)
+        wait_until(there, 30, f"{clients} are counted", interval=0.2)
+
     def killer(self):
         return Killer(self)
 
@@ -199,7 +230,7 @@ class Play:
 class Services:
     """What clients use: IMAP and submission of the old server on ports of their own,
     which two programs switch off and on, as the servers' own configuration does;
-    on the new one both, with TLS and a certificate for localhost."""
+    on the new one both, with TLS and a certificate for localhost and web.DOMAIN."""
 
     def __init__(self, lab):
         self._lab = lab
@@ -210,7 +241,8 @@ class Services:
         self.certificate = os.path.join(self.directory, "cert.pem")
         self._key = os.path.join(self.directory, "key.pem")
         run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90",
-             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+             "-subj", "/CN=localhost", "-addext",
+             f"subjectAltName=DNS:localhost,DNS:web.{DOMAIN}",
              "-keyout", self._key, "-out", self.certificate])
         self._old()
         self._new()
@@ -413,6 +445,8 @@ def _make_dns(lab, records):
     parent.zone("com", ["example NS ns.example", "example NS ns2.example",
                         "ns.example A 127.0.0.1", "ns2.example A 127.0.0.2"])
     first.allow_updates(key)
+    if callable(records):
+        records = records(lab)
     first.zone(DOMAIN, ["@ NS ns2", "ns2 A 127.0.0.2", *records])
     second.follow(first, DOMAIN)
     for server in (parent, first, second):

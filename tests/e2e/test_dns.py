@@ -11,6 +11,7 @@ from dns_case import DOMAIN, PLAN, RECORDS, dns_case
 from harness import expect, expect_true
 from parts.dns import Tsig
 from parts.process import run
+from parts.redis import Redis
 
 CHECK, USAGE, DATA, SERVICE, AGAIN = 1, 64, 65, 69, 75
 MX, TXT = (DOMAIN, "MX"), (DOMAIN, "TXT")
@@ -107,6 +108,37 @@ def test_snapshots_are_kept():
         expect_true(result.err, "is not whole" in result.err)
 
 
+def test_wait_for_the_way_back():
+    fast = [re.sub(r" 300 ", " 1 ", record) for record in RECORDS]
+    plan = PLAN.replace("} ttl = 600 }", "} ttl = 1 }")
+    plan = "\n".join(line for line in plan.splitlines() if '"MX"' in line) + "\n"
+    with dns_case(records=fast, plan=plan) as case:
+        case.second.stop()
+        case.parent.zone("test", ["example NS ns.example",
+                                  "ns.example A 127.0.0.1"])
+        case.parent.reload()
+        result = case.sluice("wait", DOMAIN, "--back")
+        expect(f"no snapshot: {result.err}", result.code, DATA)
+        case.sluice("apply", DOMAIN, "--yes")
+        result = case.sluice("wait", DOMAIN, "--back", "--timeout", "1")
+        expect(f"not gone back: {result.err}", result.code, AGAIN)
+        expect_true(result.err, "does not have the snapshot's records" in
+                    result.err)
+        result = case.sluice("apply", DOMAIN, "--back", "--yes")
+        expect(f"back: {result.err}", result.code, 0)
+        began = time.monotonic()
+        result = case.sluice("wait", DOMAIN, "--back", "--json")
+        expect(f"done: {result.err}", result.code, 0)
+        expect("TTL of the new ones", result.json["old_ttl"], 1)
+        expect_true("twice", time.monotonic() - began > 1.1)
+        # Forward again: the countdown before is not taken for this one's.
+        case.sluice("apply", DOMAIN, "--yes")
+        began = time.monotonic()
+        result = case.sluice("wait", DOMAIN)
+        expect(f"forward: {result.err}", result.code, 0)
+        expect_true("anew", time.monotonic() - began > 1.1)
+
+
 def test_wait():
     fast = [re.sub(r" 300 ", " 1 ", record) for record in RECORDS]
     plan = "\n".join(line for line in PLAN.splitlines() if '"MX"' in line) + "\n"
@@ -135,11 +167,73 @@ def test_lower_the_ttl():
     slow = [re.sub(r" 300 ", " 86400 ", record) for record in RECORDS]
     with dns_case(records=slow) as case:
         expect("rule", case.rules(case.check())["ttl"], "fail")
-        case.sluice("apply", DOMAIN, "--lower-ttl", "--yes", "--timeout", "1")
+        result = case.sluice("apply", DOMAIN, "--lower-ttl", "--yes",
+                             "--timeout", "1")
+        expect(f"the second has the long ones: {result.err}", result.code,
+               AGAIN)
         expect("MX", case.first.live(DOMAIN, "MX"),
                [f"600 10 mx.old.{DOMAIN}."])
         expect_true("TXT", all(row.startswith("600 ") for row in
                                case.first.live(DOMAIN, "TXT")))
+        case.follow([re.sub(r" 300 ", " 600 ", record) for record in RECORDS])
+        for text in ("since when is not known", "caches may keep it until"):
+            document = case.check()
+            expect("the long TTL is over at the servers",
+                   case.rules(document).get("ttl"), None)
+            expect_true(f"but not in caches: {text}", any(
+                row["rule"] == "ttl-old" and text in row["text"]
+                for row in document["rules"]))
+            result = case.sluice("snapshot", DOMAIN)
+            expect(f"snapshot: {result.err}", result.code, 0)
+
+
+def test_wait_for_the_lower_ttl():
+    """Once the old TTL, from when the servers have the short one."""
+    slow = [re.sub(r" 300 ", " 3 ", record) for record in RECORDS]
+    plan = '  record "MX" { name = "@" value = {"10 mx1.new.example.test."} ' \
+        'ttl = 1 }\n'
+    with dns_case(records=slow, plan=plan) as case:
+        case.sluice("snapshot", DOMAIN)
+        result = case.sluice("wait", DOMAIN, "--lower-ttl", "--timeout", "1")
+        expect(f"not lowered: {result.err}", result.code, AGAIN)
+        expect_true(result.err, "still has the long TTLs" in result.err)
+        case.sluice("apply", DOMAIN, "--lower-ttl", "--yes", "--timeout", "1")
+        case.follow([re.sub(r" 3 ", " 1 ", record) for record in slow])
+        began = time.monotonic()
+        result = case.sluice("wait", DOMAIN, "--lower-ttl", "--json")
+        expect(f"lowered: {result.err}", result.code, 0)
+        expect("the long one", result.json["old_ttl"], 3)
+        expect_true("run out", time.monotonic() - began > 1.1)
+
+
+def test_a_part_of_the_plan():
+    with dns_case() as case:
+        for words, names in [
+                (["--only", "@"], {DOMAIN}),
+                (["--only", "imap", "--only", "_dmarc"],
+                 {"imap." + DOMAIN, "_dmarc." + DOMAIN}),
+                (["--only", "@/MX"], {DOMAIN}),
+                (["--except", "@"], {"imap." + DOMAIN, "_dmarc." + DOMAIN})]:
+            document = case.sluice("diff", DOMAIN, "--json", *words).json
+            expect(f"{words}", {row["name"] for row in document["changes"]},
+                   names)
+        for words, code, text in [
+                (["--only", "smtp"], DATA, "has no such record section"),
+                (["--only", "@", "--except", "imap"], USAGE, "not both"),
+                (["--back", "--only", "@"], USAGE, "no --only")]:
+            result = case.sluice("diff", DOMAIN, *words)
+            expect(f"{words}: {result.err}", result.code, code)
+            expect_true(f"{text!r} in {result.err!r}", text in result.err)
+        before = case.sluice("check", DOMAIN, "--json", "--rules").json
+        rules = case.rules(before)
+        expect("no records", before["records"], [])
+        expect("what the change mends", (rules["alias"], rules["dmarc-policy"]),
+               ("note", "note"))
+        result = case.sluice("check", DOMAIN, "--json", "--rule", "ns")
+        expect(f"name servers: {result.err}", result.code, 0)
+        expect("alone", case.rules(result.json), {"ns": "pass"})
+        result = case.sluice("check", DOMAIN, "--rule", "nonsense")
+        expect(f"unknown: {result.err}", result.code, DATA)
 
 
 def test_refused_keys():
@@ -247,6 +341,36 @@ def test_senders():
                                  for row in rows))
 
 
+def test_known_senders():
+    """Those whose mail sluice-milter saw, from Redis."""
+    rows = [
+        "198.51.100.7 example.test", "9 0 1700000000 1700000060 sp9dp9mp9 mx",
+        "192.0.2.77 example.test", "3 0 1700000000 1700000060 sp3mp3 crm",
+        "192.0.2.78 ", "2 0 1700000000 1700000060 sn2dp2mp2 list",
+        "192.0.2.79 bulk.test", "2 0 1700000000 1700000060 sp2dp2mp2 bulk",
+        "203.0.113.9 example.test", "5 5 1700000000 1700000060 sf5mf5 forger"]
+    with dns_case() as case:
+        redis = Redis(os.path.join(case.directory, "redis"), case.take_port())
+        redis.start()
+        try:
+            case.configure(redis=redis.unix_url)
+            redis.command("HSET", f"sluice:auth:{DOMAIN}", *rows)
+            document = case.check()
+        finally:
+            redis.stop()
+        found = {(row["rule"], row["result"]): row["text"]
+                 for row in document["rules"] if row["rule"].startswith("spf-s")}
+        expect("results", sorted(found), [
+            ("spf-senders", "fail"), ("spf-senders", "note"),
+            ("spf-senders", "pass"), ("spf-strangers", "note")])
+        for key, text in [
+                (("spf-senders", "fail"), "192.0.2.77 sends as"),
+                (("spf-senders", "note"), "192.0.2.78 sends as"),
+                (("spf-senders", "pass"), "1 known sender of"),
+                (("spf-strangers", "note"), "1 host sent as")]:
+            expect_true(f"{text!r} in {found[key]!r}", text in found[key])
+
+
 def test_a_long_text():
     """Past 1232 bytes an answer comes by TCP; past 255 a text is split."""
     text = "v=spf1 " + " ".join(f"ip4:198.51.100.{n}" for n in range(120)) \
@@ -286,7 +410,9 @@ def test_usage():
                 (["check"], USAGE, "sluice dns snapshot|check"),
                 (["chek", DOMAIN], USAGE, "sluice dns snapshot|check"),
                 (["check", "nobody.test"], DATA, "is not a domain of"),
-                (["check", DOMAIN, "--back"], USAGE, "for diff and apply"),
+                (["check", DOMAIN, "--back"], USAGE, "for diff, apply and wait"),
+                (["diff", DOMAIN, "--yes"], USAGE, "--yes is for apply"),
+                (["apply", DOMAIN, "--senders", "x"], USAGE, "is for check"),
                 (["diff", DOMAIN, "--back"], DATA, "nothing to go back to"),
                 (["diff", DOMAIN, "--format", "xml"], USAGE, "nsupdate")]:
             result = case.sluice(*words)

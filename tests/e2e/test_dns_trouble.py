@@ -257,6 +257,7 @@ def test_interrupted():
 def test_interrupted_while_the_server_is_silent():
     with dns_case() as case, \
             socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
         port = listener.getsockname()[1]
         case.configure(timeout=30000, more=f'server = "127.0.0.1:{port}" '
                        f'key-file = "{case.key_file}"')

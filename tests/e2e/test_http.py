@@ -15,7 +15,8 @@ import tempfile
 import time
 
 import policyd_case
-from harness import expect, expect_true, skip, wait_until
+from harness import (address, expect, expect_true, message, skip, sluice_lab,
+                     wait_until)
 from policyd_case import BINDIR, USER, policyd_case as case_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -55,7 +56,11 @@ def write(case, text):
 
 def get(case, path, method="GET", **fields):
     """(status, fields, body)"""
-    client = http.client.HTTPConnection("127.0.0.1", case.http, timeout=10)
+    return get_at(case.http, path, method, **fields)
+
+
+def get_at(port, path, method="GET", **fields):
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         client.request(method, path, headers=fields)
         answer = client.getresponse()
@@ -546,3 +551,64 @@ def test_reload_and_end():
         expect_true("open connections do not hold it up",
                     time.monotonic() - began < 4)
         client.close()
+
+
+# ---- with real mail
+
+
+def test_real_mail():
+    """Floaters, held mail, failing forwards and the milter's counters, as real
+    servers make them."""
+    def prepare(lab):
+        lab.http = lab._ports.take()
+        lab.old.sluice.fence = "reload"
+        lab.old.sluice.policyd_extra = f'  http = "127.0.0.1:{lab.http}"'
+
+    moved, locked, here = (address(number) for number in (1, 2, 3))
+    with sluice_lab([moved, locked, here], prepare) as lab:
+        for words in (("lock", moved, locked), ("flip", moved)):
+            lab.old.sluice.cli(*words, check=True)
+        for number, recipient in enumerate((moved, moved, locked, here)):
+            lab.old.postfix.smtp("someone@senders.test", [recipient],
+                                 message(f"m{number}"))
+        wait_until(lambda: seen(lab)["floaters"]["total"] == 2 and
+                   seen(lab)["held"]["messages"] == 1, 60, "floaters and held mail")
+        check_real(lab, seen(lab))
+        # The new server goes away: what is forwarded waits, visibly.
+        lab.new.postfix.stop()
+        lab.old.postfix.smtp("someone@senders.test", [moved], message("late"))
+        wait_until(lambda: [host["deferred"] for host in seen(lab)["hosts"]
+                            if host["here"]] == [1], 60, "it waits for the new server")
+        lab.new.postfix.start()
+        lab.old.postfix.flush()
+        wait_until(lambda: [host["deferred"] for host in seen(lab)["hosts"]
+                            if host["here"]] == [0], 60, "it is through")
+        wait_until(lambda: 'sluice_milter_recipients_total{verdict="forward"} 3' in
+                   get_at(lab.http, "/metrics")[2].splitlines(), 20,
+                   "the metrics count the third forward")
+
+
+def seen(lab):
+    return json.loads(get_at(lab.http, "/status.json")[2])
+
+
+def check_real(lab, status):
+    domain = status["domains"][0]
+    expect("mailboxes", (domain["old"], domain["locked"], domain["new"]), (1, 1, 1))
+    expect("floaters this hour, or the hour before", sum(domain["floaters"]["hours"][-2:]),
+           2)
+    expect("who sent them", [(sender["client"], sender["count"])
+                             for sender in domain["senders"]], [("127.0.0.1", 2)])
+    expect_true("and its name", domain["senders"][0]["name"])
+    expect_true("quiet since the last one", domain["floaters"]["quiet_since"] ==
+                domain["floaters"]["last"] > 0)
+    expect("hosts", sorted((host["side"], host["fence"], host["silent"])
+                           for host in status["hosts"]),
+           [("new", "complete", False), ("old", "complete", False)])
+    wait_until(lambda: (seen(lab)["milter"] or {}).get("messages") == 4, 20,
+               "the milter's figures")
+    milter = seen(lab)["milter"]
+    expect("recipients by verdict", [milter[name] for name in (
+        "deliver", "hold", "forward", "redirect", "later", "rejected")],
+           [1, 1, 2, 0, 0, 0])
+    expect("alarms", status["alarms"], [])

@@ -7,7 +7,7 @@ import subprocess
 
 from parts.dkim import DkimKey
 from parts.process import accepts
-from play_case import (BOXES, DOMAIN, Services, expect, expect_true, message,
+from play_case import (BOXES, DOMAIN, PASSWORD, Services, expect, expect_true, message,
                        play_case)
 
 PLAN = """\
@@ -24,6 +24,18 @@ RECORDS = ["@ 3 MX 10 mx.old", "@ 3 TXT \"v=spf1 mx ~all\"",
 ANN = BOXES[0]
 
 
+def ping(lab):
+    """A mail ping to the old server, found in the new mailbox."""
+    password = f"{lab.directory}/imap.password"
+    with open(password, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(PASSWORD + "\n")
+    return (f'mailbox "new" {{\n imap = "127.0.0.1:{lab.new.dovecot.imap_port}"\n'
+            f' user = "{ANN}"\n password-file = "{password}"\n tls = none\n}}\n'
+            f'ping "by-old" {{\n smtp = "127.0.0.1:{lab.old.postfix.port}"\n'
+            f' to = "{ANN}"\n mailboxes = {{"new"}}\n}}\n')
+
+
 def case():
     state = {}
 
@@ -31,14 +43,17 @@ def case():
         state["services"] = Services(lab)
         key = DkimKey(f"{lab.directory}/dkim", DOMAIN)
         lab.old.sluice.domains[DOMAIN] += PLAN.format(key=key.record)
+        lab.old.sluice.extra += ping(lab)
     return play_case(RECORDS, "", prepare=prepare), state
 
 
 def start(play, services, *words):
+    lab = play.lab
     play.env["SSL_CERT_FILE"] = services.certificate
     backup = play.file("backup", "#!/bin/sh\necho \"$1\" >\"$2/backed-up\"\n", 0o755)
     play.start("bystar", *words, **services.settings(), backup=backup, quiet="2s",
-               smtp=f"127.0.0.1:{play.lab.old.postfix.port}",
+               smtp=f"127.0.0.1:{lab.old.postfix.port}",
+               old_log=lab.old.postfix.log_path, new_log=lab.new.postfix.log_path,
                date="Friday at ten", **{"from": f"postmaster@{DOMAIN}"})
 
 
@@ -95,7 +110,7 @@ def test_rollback_from_every_step():
         play.acknowledge("rehearsed")
         killer = play.killer()
         before = None
-        for step in os.environ.get("MOVE","").split() or MOVE:
+        for step in MOVE:
             if before is None:
                 before = picture(play, services)
             killer.until(step)

@@ -178,6 +178,29 @@ def test_killed_in_a_step_and_resumed():
         expect("again", book.trace(), ["do-one hello"] * 2)
 
 
+def test_begun_is_gone_on_with():
+    """The check before an action need not hold any more in the middle of it."""
+    with book_case() as book:
+        book.start()
+        book("run", DOMAIN)
+        book.ack()
+        book.flag("hang-do-two")
+        with subprocess.Popen(book.case.argv("playbook", "run", DOMAIN),
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as runner:
+            wait_for(lambda: book.trace()[-1] == "do-two example.com", "at work")
+            runner.kill()
+        book.unflag("hang-do-two")
+        book.flag("fail-before-two")
+        book.flag("fail-do-two")
+        expect("the action fails", book("run", DOMAIN).code, 1)
+        book.unflag("fail-do-two")
+        result = book("run", DOMAIN, "--wait")
+        expect(f"it goes on ({result.err})", result.code, 0)
+        expect("back", book("rollback", DOMAIN, "--to", "two").code, 0)
+        expect("from its beginning it is asked", book("run", DOMAIN).code, 1)
+
+
 def test_interrupted_by_a_signal():
     with book_case() as book:
         book.start()
@@ -355,6 +378,12 @@ def processes_of(directory):
     return found
 
 
+def kill_all(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def children_of(pid):
     found = []
     for child in filter(str.isdigit, os.listdir("/proc")):
@@ -405,17 +434,15 @@ def test_work_killed_at_every_part():
     with chain_case() as book:
         book("start", book.path, DOMAIN)
         for part in PARTS:
-            at_part(book, part, lambda runner: [
-                os.kill(pid, signal.SIGKILL)
-                for pid in children_of(runner.pid)])
+            at_part(book, part,
+                    lambda runner: kill_all(children_of(runner.pid)))
             wait_for(lambda: not processes_of(book.case.directory),
                      f"{part}: the work died with its guard")
         for part in PARTS:
             expect("roll back", book("rollback", DOMAIN).code, 0)
             os.unlink(os.path.join(book.case.directory, "trace"))
-            at_part(book, part, lambda runner: [
-                os.kill(pid, signal.SIGKILL)
-                for pid in processes_of(book.case.directory)])
+            at_part(book, part, lambda runner: kill_all(
+                processes_of(book.case.directory)))
             expect(f"{part}: the step", "failed",
                    book.states()[f"s{part[-1]}"])
             note = book("status", DOMAIN).out
@@ -463,6 +490,44 @@ def test_undo_killed_at_every_step():
             book.unflag(f"hang-undo{i}")
         expect("the rest", book("rollback", DOMAIN).code, 0)
         expect("undone", set(book.states().values()), {"undone"})
+
+
+def changes(book):
+    return int(book.case.redis.command("HGET", "sluice:chain", "epoch"))
+
+
+def killed_after(book, verb, count):
+    """Kills the verb's process as soon as it has written `count` changes."""
+    last = changes(book) + count
+    with subprocess.Popen(book.case.argv("playbook", verb, DOMAIN),
+                          stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as runner:
+        while changes(book) < last and runner.poll() is None:
+            pass
+        runner.kill()
+
+
+def test_killed_after_every_write():
+    """A step: running, running and begun, done. The run: finished."""
+    with chain_case() as book:
+        for count in range(1, 3 * CHAIN_STEPS + 2):
+            book("start", book.path, DOMAIN, "--replace")
+            killed_after(book, "run", count)
+            result = book("run", DOMAIN)
+            expect(f"after {count}: {result.err}", result.code, 0)
+            expect(f"after {count}", set(book.states().values()), {"done"})
+            trace = book.trace()
+            check_chain(PARTS, trace, f"after {count}")
+            expect_true(f"after {count}: one step twice at most: {trace}",
+                        len(trace) <= len(PARTS) + 3)
+            killed_after(book, "rollback", min(count, 2 * CHAIN_STEPS + 1))
+            os.unlink(os.path.join(book.case.directory, "trace"))
+            result = book("rollback", DOMAIN)
+            expect(f"back, after {count}: {result.err}", result.code, 0)
+            expect(f"back, after {count}", set(book.states().values()),
+                   {"undone"})
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(book.case.directory, "trace"))
 
 
 # ---- what actions may do ------------------------------------------------------
@@ -595,7 +660,8 @@ def test_file_edited_or_gone():
         expect("what could not be undone stays", refused.code, 1)
         expect_true(refused.err, "step two was begun" in refused.err)
         book.case.file("small.conf", text.replace("do-three", "do-3"))
-        expect("the new one", book("run", DOMAIN, "--wait", "--new-file").code, 0)
+        new = book("run", DOMAIN, "--wait", "--new-file")
+        expect(f"the new one: {new.out} {new.err}", new.code, 0)
         expect("its step", book.trace()[-1], "do-3")
 
 
@@ -653,8 +719,7 @@ def test_replaced_under_a_sleeping_runner():
             book.start("--replace")
             book.unflag("hang-do-one")
             runner.send_signal(signal.SIGCONT)
-            for pid in processes_of(book.case.directory):
-                os.kill(pid, signal.SIGTERM)
+            kill_all(processes_of(book.case.directory))
             expect("it is told", runner.wait(40), 75)
             text = runner.stderr.read()
             expect_true(text, "changed by somebody else" in text

@@ -236,6 +236,62 @@ static inline enum change_status case_status(struct store *store, enum event_op 
     return result.status[0];
 }
 
+/* The locks as the homes themselves have them: mailboxes by epoch. */
+struct case_locks {
+    struct store_lock rows[2048];
+    size_t count;
+    uint64_t listed;
+    bool right; /* the picture says the same */
+};
+
+static inline bool case_take_lock(void *context, const char *local,
+                                  const struct home *home)
+{
+    struct case_locks *locks = context;
+    size_t i = 0;
+    if (!local[0] || home->state != HOME_LOCKED)
+        return true;
+    locks->listed++;
+    while (i < locks->count && locks->rows[i].epoch != home->epoch)
+        i++;
+    if (i == 2048)
+        return false;
+    if (i == locks->count)
+        locks->rows[locks->count++] =
+            (struct store_lock){ home->rollback, home->epoch, home->since, 0 };
+    locks->rows[i].count++;
+    return true;
+}
+
+static inline bool case_same_locks(void *context, const struct store_picture *picture)
+{
+    struct case_locks *locks = context;
+    size_t same = 0;
+    for (size_t i = 0; i < picture->lock_count; i++)
+        for (size_t k = 0; k < locks->count; k++)
+            same += picture->locks[i].epoch == locks->rows[k].epoch &&
+                    picture->locks[i].since == locks->rows[k].since &&
+                    picture->locks[i].rollback == locks->rows[k].rollback &&
+                    picture->locks[i].count == locks->rows[k].count;
+    locks->right = same == locks->count && same == picture->lock_count &&
+                   picture->totals.locked + picture->totals.rolling_back == locks->listed;
+    return true;
+}
+
+/* The index of locks says what a look at every home says; returns how many are
+ * locked. */
+static inline uint64_t case_check_locks(struct store *store, const char *what)
+{
+    static struct case_locks locks;
+    const char *const domain[] = { "example.com" };
+    memset(&locks, 0, sizeof(locks));
+    CU_ASSERT(store_each_home(store, "example.com", case_take_lock, &locks));
+    CU_ASSERT(
+        store_each_picture(store, domain, 1, (int64_t)time(NULL), case_same_locks, &locks));
+    CHECK_INT(what, locks.right, true);
+    return locks.listed;
+}
+
 static inline enum commit case_host(struct store *store, const char *name, enum side side,
                                     uint64_t fenced)
 {

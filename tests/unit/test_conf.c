@@ -140,6 +140,11 @@ static void test_defaults(void)
     CHECK_INT("jobs", conf->sync.jobs, 8);
     CHECK_INT("timeout", conf->sync.timeout, 3600);
     CHECK_INT("on-failure", conf->sync.on_failure, ON_FAILURE_UNLOCK);
+    CU_ASSERT_PTR_NULL(conf->http.listen.text);
+    CU_ASSERT_PTR_NULL(conf->http.password);
+    check_list("http-hosts", conf->http.hosts, "");
+    CU_ASSERT_PTR_NULL(conf->alarm_command);
+    CHECK_INT("lock-deadline", conf->lock_deadline, 14400);
     CHECK_STR("no auth section", auth_text(conf),
               "off psl none "
               "id=mx1.example.com trusted=127.0.0.0/8,::1/128, servers= stubs= anchor=- "
@@ -809,6 +814,7 @@ static void test_shipped(void)
     write_file(password, "word for all", 12, 0600);
     put_name(all, "/etc/sluice/redis.password", password);
     put_name(all, "/etc/sluice/srs.secret", password);
+    put_name(all, "/etc/sluice/http.password", password);
     put_name(all, "/usr/share/dns/root.key", password);
     conf = load_ok(all);
     CHECK_INT("domains", conf->domain_count, 1);
@@ -880,11 +886,165 @@ static void test_records(void)
     conf_unref(conf);
 }
 
+#define LOGIN "user = \"u\" password-file = \"/nowhere/p\""
+#define BOX   "mailbox \"box\" { imap = \"mail.b.test\" " LOGIN " }\n"
+#define PIN   "sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+/* Passwords are read by sluice ping: that none is there hinders no daemon. */
+static void test_pings(void)
+{
+    static const struct {
+        const char *text, *want;
+    } bad[] = {
+        { "mailbox \"b|x\" { }", ":4: mailbox \"b|x\": a name has 1 to 64 letters, "
+                                 "digits, blanks or . _ + -" },
+        { "mailbox \"b\" { " LOGIN " }",
+          ":4: imap is not set in the section that ends here: imap = \"host:port\"" },
+        { "mailbox \"b\" { imap = \"x:y\" }",
+          ":4: imap = \"x:y\": has no valid port (1 to 65535); write \"host:port\"" },
+        { "mailbox \"b\" { imap = \"x\" }",
+          ":4: mailbox \"b\" has no user and password-file" },
+        { "mailbox \"b\" { imap = \"x\" user = \"u\" }",
+          ":4: user and password-file belong together" },
+        { "mailbox \"b\" { imap = \"x\" tls = yes }",
+          ":4: tls = \"yes\": must be one of tls|starttls|none" },
+        { "mailbox \"b\" { imap = \"x\" " LOGIN " pin = \"sha256//AA==\" }",
+          ":4: pin = \"sha256//AA==\": must be \"sha256//\" and the digest of the "
+          "server's key in base64" },
+        { "mailbox \"b\" { imap = \"x\" " LOGIN " pin = \"" PIN
+          "\" ca-file = \"/ca\" }",
+          ":4: pin stands instead of ca-file and tls-name, not with them" },
+        { "mailbox \"b\" { imap = \"x\" " LOGIN " tls = none ca-file = \"/ca\" }",
+          ":4: tls-name, ca-file or pin with tls = none" },
+        { "mailbox \"b\" { imap = \"x\" " LOGIN " folders = {} }",
+          ":4: folders: must be 1 to 8" },
+        { BOX "ping \"p\" { smtp = \"x\" mailboxes = {\"box\"} }",
+          ":5: ping \"p\": to is not set" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"a\" }", ":5: to = \"a\": not an address" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"<>\" }",
+          ":5: to = \"<>\": not an address" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"a@b.test\" }",
+          ":5: ping \"p\": mailboxes must name 1 to 8 mailbox sections" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"a@b.test\"\nmailboxes = {\"bx\"} }",
+          ":6: ping \"p\": there is no mailbox \"bx\"" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"a@b.test\" mailboxes = {\"box\", "
+              "\"box\"} }",
+          ":5: ping \"p\": mailbox \"box\" is named twice" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"a@b.test\" mailboxes = {\"box\"} "
+              "critical = 10s }",
+          ":5: ping \"p\": warning = 30s, critical = 10s: the first must not be the "
+          "longer one, and neither more than a day" },
+        { BOX "ping \"p\" { smtp = \"x\" to = \"a@b.test\" mailboxes = {\"box\"} "
+              "critical = 2d }",
+          ":5: ping \"p\": warning = 30s, critical = 2d: the first must not be the "
+          "longer one, and neither more than a day" },
+    };
+    char text[2048];
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), "%s%s", HEAD, bad[i].text);
+        check_error(text, bad[i].want);
+    }
+    struct conf *conf = load_ok(
+        HEAD BOX
+        "mailbox \"two\" { imap = \"[2001:db8::1]:1143\" tls = starttls " LOGIN
+        " folders = {\"INBOX\", \"Junk\"} tls-name = \"old.b.test\" }\n"
+        "ping \"in\" { smtp = \"mx.b.test\" to = \"Probe@B.test\" mailboxes = "
+        "{\"two\", \"box\"} }\n"
+        "ping \"out\" { smtp = \"mx.b.test\" from = \"<>\" to = \"a@c.test\" mailboxes "
+        "= {\"box\"} " LOGIN " pin = \"" PIN "\" warning = 1m critical = 1h }\n");
+    const struct conf_mailbox *box = &conf->mailboxes[0], *two = &conf->mailboxes[1];
+    const struct conf_ping *in = &conf->pings[0], *out = &conf->pings[1];
+    CHECK_INT("mailboxes", conf->mailbox_count, 2);
+    CHECK_INT("imaps", box->imap.port, 993);
+    CHECK_INT("tls", box->imap.tls, CONF_TLS_ALWAYS);
+    check_list("folders", box->folders, "INBOX;");
+    CHECK_STR("host", two->imap.host, "2001:db8::1");
+    CHECK_INT("port", two->imap.port, 1143);
+    CHECK_INT("starttls", two->imap.tls, CONF_TLS_STARTTLS);
+    CHECK_STR("name", two->imap.tls_name, "old.b.test");
+    check_list("folders", two->folders, "INBOX;Junk;");
+    CHECK_INT("pings", conf->ping_count, 2);
+    CHECK_STR("to", in->to, "probe@b.test");
+    CHECK_STR("from", in->from, "probe@b.test");
+    CHECK_INT("no login: no TLS", in->smtp.tls, CONF_TLS_NONE);
+    CHECK_INT("port", in->smtp.port, 25);
+    CHECK_INT("warning", in->warning, 30);
+    CHECK_INT("critical", in->critical, 120);
+    CHECK_INT("where", in->mailbox_count, 2);
+    CU_ASSERT(in->mailboxes[0] == two && in->mailboxes[1] == box);
+    CHECK_STR("null sender", out->from, "");
+    CHECK_INT("a login: TLS", out->smtp.tls, CONF_TLS_STARTTLS);
+    CHECK_INT("submission", out->smtp.port, 587);
+    CHECK_STR("pin", out->smtp.pin, PIN);
+    CU_ASSERT_PTR_NULL(conf_password(conf, "/nowhere/p", error, sizeof(error)));
+    CHECK_STR("error", error, "password-file /nowhere/p: No such file or directory");
+    conf_unref(conf);
+}
+
+static void test_http(void)
+{
+    static const struct {
+        const char *text, *want;
+    } bad[] = {
+        { "policyd { http = \"0.0.0.0:9125\" }",
+          ":4: http = \"0.0.0.0:9125\": that is not a loopback address, so it needs an "
+          "http-password-file" },
+        { "policyd { http = \"[::]:9125\" }",
+          ":4: http = \"[::]:9125\": that is not a loopback address, so it needs an "
+          "http-password-file" },
+        { "policyd { http = \"localhost.example:9125\" }",
+          ":4: http = \"localhost.example:9125\": that is not a loopback address, so it "
+          "needs an http-password-file" },
+        { "policyd { http-hosts = {\"a b\"} }", ":4: http-hosts = \"a b\": not a host name" },
+        { "lock-deadline = soon", ":4: lock-deadline = \"soon\": must be a number with s, "
+                                  "m, h or d, up to 30 days" },
+        { "domain \"a.test\" { new = \"x\"\nlock-deadline = 0 }",
+          ":5: lock-deadline = \"0\": must be a number with s, m, h or d, up to 30 days" },
+    };
+    static const char *const local[] = { "127.0.0.1:9125", "127.8.9.1:1", "[::1]:9125",
+                                         "localhost:9125", "unix:/run/sluice/http" };
+    char text[2048];
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), "%s%s\n", HEAD, bad[i].text);
+        check_error(text, bad[i].want);
+    }
+    for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+        snprintf(text, sizeof(text), "%spolicyd { http = \"%s\" }\n", HEAD, local[i]);
+        struct conf *conf = load_ok(text);
+        CHECK_STR("http", conf->http.listen.text, local[i]);
+        conf_unref(conf);
+    }
+    unlink(password);
+    write_file(password, "open\n", 5, 0600);
+    snprintf(text, sizeof(text),
+             "%slock-deadline = 90m\npolicyd { http = \"0.0.0.0:9125\"\n"
+             "http-password-file = \"%s\"\nhttp-hosts = {\"S.example\", \"t\"}\n"
+             "alarm-command = {\"/page\", \"me now\"} }\n"
+             "domain \"a.test\" { new = \"x\" }\n"
+             "domain \"b.test\" { new = \"x\" lock-deadline = none }\n"
+             "domain \"c.test\" { new = \"x\" lock-deadline = 1d }\n",
+             HEAD, password);
+    struct conf *conf = load_ok(text);
+    CHECK_STR("password", conf->http.password, "open");
+    check_list("hosts", conf->http.hosts, "s.example;t;");
+    check_list("alarm-command", conf->alarm_command, "/page;me now;");
+    CHECK_INT("deadline", conf->lock_deadline, 5400);
+    CHECK_INT("of most", conf->domains[0].lock_deadline, 5400);
+    CHECK_INT("none", conf->domains[1].lock_deadline, 0);
+    CHECK_INT("its own", conf->domains[2].lock_deadline, 86400);
+    conf_unref(conf);
+    chmod(password, 0644);
+    CU_ASSERT_PTR_NULL(conf_load(path, error, sizeof(error)));
+    CU_ASSERT(strstr(error, "0600") != NULL);
+    unlink(password);
+}
+
 UNIT_MAIN("conf", { "set up", test_set_up }, { "defaults", test_defaults },
           { "everything", test_everything }, { "next hops", test_next_hops },
           { "errors", test_errors }, { "files", test_files },
           { "password", test_password }, { "auth", test_auth },
           { "secrets", test_secrets }, { "records", test_records },
+          { "pings", test_pings }, { "http", test_http },
           { "reload", test_reload }, { "threads", test_threads }, { "many", test_many },
           { "garbage", test_garbage }, { "shipped", test_shipped },
           { "clean up", test_clean_up })

@@ -195,6 +195,40 @@ static void test_snapshots(void)
     dns_sets_free(&now);
 }
 
+/* A snapshot as a plan: what was not there then, shall not be there. */
+static void test_snapshot_as_plan(void)
+{
+    struct dns_questions asked = { 0 };
+    struct dns_sets snapshot = { 0 }, plan = { 0 }, live = { 0 }, scope = { 0 };
+    CU_ASSERT_TRUE(dns_questions_add(&asked, "a.test", DNS_TXT));
+    CU_ASSERT_TRUE(dns_questions_add(&asked, "_dmarc.a.test", DNS_TXT));
+    CU_ASSERT_TRUE(dns_questions_add(&asked, "a.test", DNS_SOA));
+    add(&snapshot, "a.test", DNS_TXT, 60, "site=1");
+    CU_ASSERT_TRUE(dns_plan_of_snapshot(&asked, &snapshot, &plan));
+    CHECK_INT("sets, without the SOA", plan.count, 2);
+    add(&live, "a.test", DNS_TXT, 60, "site=1");
+    add(&live, "a.test", DNS_TXT, 60, "v=spf1 -all");
+    add(&live, "_dmarc.a.test", DNS_TXT, 60, "v=DMARC1; p=none");
+    for (size_t i = 0; i < plan.count; i++) {
+        const char *name = plan.items[i].name;
+        CU_ASSERT_TRUE(
+            dns_plan_scope(&plan.items[i], dns_sets_find(&live, name, DNS_TXT), &scope));
+        CHECK_STR(name,
+                  dns_state_name(dns_plan_state(
+                      &plan.items[i], dns_sets_find(&scope, name, DNS_TXT), false)),
+                  "extra");
+        CHECK_STR(name,
+                  dns_state_name(dns_plan_state(
+                      &plan.items[i], dns_sets_find(&snapshot, name, DNS_TXT), false)),
+                  "as planned");
+    }
+    dns_questions_free(&asked);
+    dns_sets_free(&snapshot);
+    dns_sets_free(&plan);
+    dns_sets_free(&live);
+    dns_sets_free(&scope);
+}
+
 static void test_quiet(void)
 {
     struct dns_snap snaps[3] = { { .taken = 1000 },
@@ -315,4 +349,5 @@ static void test_spf(void)
 UNIT_MAIN("dns", { "values", test_values }, { "owners", test_owners },
           { "long texts", test_long_texts }, { "changes", test_changes },
           { "states", test_states }, { "snapshots", test_snapshots },
-          { "quiet", test_quiet }, { "keys", test_keys }, { "spf", test_spf })
+          { "a snapshot as a plan", test_snapshot_as_plan }, { "quiet", test_quiet },
+          { "keys", test_keys }, { "spf", test_spf })

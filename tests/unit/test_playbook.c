@@ -145,6 +145,7 @@ static void set_states(struct step_record records[4], const char *letters)
     for (size_t i = 0; i < 4; i++) {
         records[i].state = (enum step_state)(strchr(all, letters[i]) - all);
         records[i].due = 1000;
+        records[i].acted = true;
     }
 }
 
@@ -178,6 +179,11 @@ static void what_comes_next(void)
     CHECK_INT("free to return", state_no_return(playbook, records, 0), SIZE_MAX);
     set_states(records, "dddd");
     CHECK_INT("no return", state_no_return(playbook, records, 0), 3);
+    CHECK_INT("to after it", state_no_return(playbook, records, 4), SIZE_MAX);
+    set_states(records, "dddf");
+    CHECK_INT("perhaps done", state_no_return(playbook, records, 0), 3);
+    records[3].acted = false;
+    CHECK_INT("never begun", state_no_return(playbook, records, 0), SIZE_MAX);
     playbook_free(playbook);
 }
 
@@ -366,44 +372,48 @@ static const struct rows {
     const char *wants[48]; /* of row 1, 2, ... */
 } documents[] = {
     { "skyconnect",
-      { "C:probe", "C:inventory C:probe", "M", "C M", "C M", "C M", "G:dns-diff",
-        "G:senders", "G:senders", "G:dns-diff", "G:dns-diff", "G:dns-diff", "G:class",
-        "C", "A:histogram", "G A:notice-send M", "G A:notice-send M", "G M", "G M", "G M",
-        "G M", "G M", "G M", "G:contacts M", "M", "A:dns-apply C:dns-check",
-        "C:dns-check", "C:dns-check", "C:dns-check C:senders-pass",
-        "C:dns-check C:senders-pass", "C:dns-check C:senders-pass",
-        "C:dns-check C:signed", "C:signed|senders-pass", "C:dns-check", "C:dns-check",
-        "C:dns-check C:tls", "L:dns-check", "L:dns-check", "L:dns-check", "L:dns-check",
-        "L:imap-login M", "L:flow", "C", "M", "M C:catchall" } },
+      { "C:probe", "C:inventory C:probe", "M", "C:synced M", "C:dns-servers M",
+        "C:dns-servers M", "G:dns-diff", "G:senders", "G:senders", "G:dns-diff",
+        "G:dns-diff", "G:dns-diff", "G:class", "C:class-check", "A:histogram",
+        "G A:notice-send M", "G A:notice-send M", "G M", "G M", "G M", "G M", "G M",
+        "G M", "G:contacts M", "M", "A:dns-apply C:dns-check", "C:dns-check",
+        "C:dns-check", "C:dns-check C:senders-pass", "C:dns-check C:senders-pass",
+        "C:dns-check C:senders-pass", "C:dns-check C:signed", "C:signed", "C:dns-check",
+        "C:dns-check", "C:dns-check C:access", "L:dns-check", "L:dns-check",
+        "L:dns-check", "L:dns-check", "L:imap-login M", "L:flow", "C:applications", "M",
+        "M C:catchall" } },
     { "clrstream",
-      { "C M", "C M", "G:dns-diff C:dns-check", "G:senders C:senders-pass",
-        "G:senders C:senders-pass", "G:dns-diff C:dns-check", "A:histogram", "G M", "G M",
-        "A:dns-apply C:dns-check", "C:dns-check C:senders-pass",
-        "C:dns-check C:senders-pass", "C:dns-check", "C:signed|senders-pass",
-        "C:dns-check", "L:dns-check", "L:dns-check", "L:dns-check", "L:dns-check",
-        "L:flow", "C", "L" } },
+      { "C:dns-servers M", "C:dns-servers M", "G:dns-diff C:dns-check",
+        "G:senders C:senders-pass", "G:senders C:senders-pass", "G:dns-diff C:dns-check",
+        "A:histogram", "G M", "G M", "A:dns-apply C:dns-check",
+        "C:dns-check C:senders-pass", "C:dns-check C:senders-pass", "C:dns-check",
+        "C:signed", "C:dns-check", "L:dns-check", "L:dns-check", "L:dns-check",
+        "L:dns-check", "L:flow", "C:applications", "L:ping" } },
     { "mailroute",
-      { "M", "M", "G", "A:postconf", "M", "M", "C", "C:csv", "M", "C:imap-login M",
-        "C:imap-login M", "C:imap-login M", "A:imap-sizes", "G M", "C:imap-login",
-        "A:sync", "L", "L", "G:dns-diff", "A:dns-snapshot", "G M", "G M", "C:imap-login",
-        "A:dns-apply C:dns-check", "C:dns-check", "T:dns-wait", "A:cutover|lock",
-        "A:cutover|sync", "A:cutover|flip", "A:cutover|flip", "L:flow", "C", "C:imap-login",
-        "C:dns-check", "G", "G", "T:timer", "C:dns-check", "C:imap-login",
-        "A:cutover|sync", "C:csv", "C:doctor|dns-check" } },
+      { "M", "M", "G C:csv", "A:postconf", "M", "M", "C:flow", "C:csv", "M",
+        "C:imap-login M", "C:imap-login M", "C:imap-login M", "A:imap-sizes", "G M",
+        "C:imap-login", "A:sync", "L:synced", "L:synced", "G:dns-diff", "A:dns-snapshot",
+        "G M", "G M", "C:imap-login", "A:dns-apply C:dns-check", "C:dns-check",
+        "T:dns-wait", "A:cutover|lock", "A:cutover|sync", "A:cutover|flip",
+        "A:cutover|flip", "L:flow", "C:unheld", "C:imap-login", "C:dns-check", "G", "G",
+        "T:timer", "C:dns-check", "C:imap-login", "A:cutover|sync", "C:csv",
+        "C:doctor|dns-check" } },
     { "smarsh",
-      { "M", "M", "G", "C:imap-login M", "C:inventory M", "M", "C:home", "C:dns-check",
-        "A:sync M", "C M", "M", "C:dns-check", "A:cutover|flip C:dns-check M", "A:sync",
-        "M", "C M", "M G:report" } },
+      { "M", "M", "G", "C:imap-login M", "C:inventory M", "M", "C:home C:flow",
+        "C:dns-check", "A:sync M", "C:counts M", "M", "C:dns-check",
+        "A:cutover|flip C:dns-check M", "A:sync C:synced", "M", "C:counts M",
+        "M G:report" } },
     { "bystar",
       { "L:audit", "L:audit", "L:audit", "L:audit", "G:plan M", "G:plan M", "G:plan M",
-        "G:plan M", "G:plan M", "G:plan M", "C:inventory", "W",
-        "C M", "C:imap-login M", "C M", "L:doctor", "C:port C:tls M", "C:dns-check",
-        "C:dns-check T", "A:command M", "A:command M", "G M", "L", "A:command C:port",
-        "A:command C:port", "A:command C:port", "A:dns-apply C:dns-check",
-        "A:dns-apply C:dns-check", "A:dns-apply C:dns-check", "A:cutover|lock",
-        "A:cutover|sync", "A:cutover|flip", "A:cutover|flip", "A:dns-apply C:dns-check",
-        "C:imap-login C:port", "L:flow", "L:flow", "M", "L:flow", "G M", "M C:port", "T:quiet",
-        "C M", "G", "L:flow", "T:quiet" } },
+        "G:plan M", "G:plan M", "G:plan M", "C:inventory", "W", "C:dns-servers M",
+        "C:imap-login M", "C:probe M", "L:doctor", "C:port C:tls M", "C:dns-servers",
+        "C:dns-check T:dns-lowered", "A:command M", "A:command M", "G M",
+        "L:imap-login L:probe", "A:command C:port", "A:command C:port",
+        "A:command C:port", "A:dns-apply C:dns-check", "A:dns-apply C:dns-check",
+        "A:dns-apply C:dns-check", "A:cutover|lock", "A:cutover|sync", "A:cutover|flip",
+        "A:cutover|flip", "A:dns-apply C:dns-check", "C:imap-login C:port", "L:flow",
+        "L:flow", "M", "L:flow", "G M", "M C:port", "T:quiet", "C:unheld M", "G",
+        "L:ping", "T:quiet" } },
 };
 /* clang-format on */
 
@@ -485,8 +495,31 @@ static void check_rows(const struct rows *document)
     playbook_free(playbook);
 }
 
+/* Each variant by itself is a playbook that can be run. */
+static void check_variants(const char *name)
+{
+    char path[1024], error[PLAYBOOK_ERROR_MAX] = "";
+    size_t count = 1;
+    snprintf(path, sizeof(path), SHIPPED_PLAYBOOKS "/%s.conf", name);
+    for (size_t i = 0; i < count; i++) {
+        struct playbook *playbook =
+            playbook_load(path, action_find, error, sizeof(error));
+        if (!playbook)
+            return; /* check_rows() has said it */
+        count = playbook->variant_count;
+        if (count > 0) {
+            (void)playbook_select(playbook, playbook->variants[i].name, action_find,
+                                  error, sizeof(error));
+            CHECK_STR(name, error, "");
+        }
+        playbook_free(playbook);
+    }
+}
+
 static void rows(void)
 {
+    for (size_t i = 0; i < sizeof(documents) / sizeof(documents[0]); i++)
+        check_variants(documents[i].playbook);
     for (size_t i = 0; i < sizeof(documents) / sizeof(documents[0]); i++)
         check_rows(&documents[i]);
 }

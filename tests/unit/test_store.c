@@ -190,6 +190,7 @@ static void test_transitions(void)
         CHECK_INT(what, case_epoch(store), before + (rows[i].status == CHANGE_MADE));
     }
     CHECK_INT("unlisted", case_status(store, EVENT_LOCK, "nobody"), CHANGE_UNLISTED);
+    CHECK_INT("locked at last", (long long)case_check_locks(store, "locks"), 8);
     store_free(store);
 }
 
@@ -259,6 +260,7 @@ static void test_import_takes_the_domains_home(void)
     CHECK_INT("not fenced", case_status(store, EVENT_FLIP, "late"), CHANGE_FENCE);
     confirm_fences(store);
     CHECK_INT("fenced", case_status(store, EVENT_FLIP, "late"), CHANGE_MADE);
+    (void)case_check_locks(store, "locks of imported mailboxes");
     store_free(store);
 }
 
@@ -474,6 +476,7 @@ static void test_whole_domain(void)
     store_totals(store, "example.com", &totals);
     CHECK_INT("all new", (long long)totals.new, 5001);
     CHECK_INT("none locked", (long long)totals.locked, 0);
+    (void)case_check_locks(store, "locks of a whole domain");
     store_free(store);
 }
 
@@ -769,6 +772,83 @@ static void test_figures(void)
     store_free(store);
 }
 
+/* ---- the picture ---------------------------------------------------------- */
+
+struct picture_text {
+    char text[600];
+    size_t senders;
+    uint64_t rest, most;
+};
+
+static bool take_picture(void *context, const struct store_picture *picture)
+{
+    struct picture_text *out = context;
+    uint64_t recent = picture->hours[STORE_HOURS - 1] + picture->hours[STORE_HOURS - 2];
+    int n = snprintf(out->text, sizeof(out->text),
+                     "%s o%llu l%llu r%llu n%llu flipped %d floaters %llu recent %llu "
+                     "run %s outline %s",
+                     picture->domain, (unsigned long long)picture->totals.old,
+                     (unsigned long long)picture->totals.locked,
+                     (unsigned long long)picture->totals.rolling_back,
+                     (unsigned long long)picture->totals.new, picture->flipped > 0,
+                     (unsigned long long)picture->floaters, (unsigned long long)recent,
+                     picture->run ? picture->run : "-",
+                     picture->outline ? picture->outline : "-");
+    out->senders = picture->sender_count;
+    for (size_t i = 0; i < picture->sender_count; i++) {
+        const struct store_sender *sender = &picture->senders[i];
+        if (strcmp(sender->client, "*") == 0)
+            out->rest += sender->count;
+        else if (sender->count > out->most) {
+            out->most = sender->count;
+            snprintf(out->text + n, sizeof(out->text) - (size_t)n, " %s=%s",
+                     sender->client, sender->name);
+        }
+    }
+    return true;
+}
+
+static void test_picture(void)
+{
+    struct store *store = furnished();
+    struct picture_text got = { .text = "" };
+    const char *const domains[] = { "example.com", "unheard.example" };
+    int64_t now = store_time_ms(store) / 1000;
+    struct route route;
+    struct route *const routes[] = { &route };
+    lead(store, "a", "lf");
+    CHECK_INT("b", case_status(store, EVENT_IMPORT, "b"), CHANGE_MADE);
+    lead(store, "b", "l");
+    decide(store, "a@example.com", &route, VERDICT_FORWARD);
+    struct floater_from from = { "192.0.2.1", "mail\n.example" };
+    for (int i = 0; i < 3; i++)
+        store_count_floaters(store, routes, 1, &from, now);
+    CU_ASSERT(store_each_picture(store, domains, 2, now, take_picture, &got));
+    CHECK_HAS("figures", got.text, "example.com o");
+    CHECK_HAS("figures", got.text, " l1 r0 n1 flipped 1 floaters 3 recent 3 run - ");
+    CHECK_HAS("its sender", got.text, " 192.0.2.1=mail?.example");
+    (void)case_check_locks(store, "locks");
+
+    /* A crowd of senders makes room for those who send more, not the other way. */
+    for (int i = 0; i < STORE_SENDERS_MAX + 100; i++) {
+        char client[64];
+        snprintf(client, sizeof(client), "2001:db8::%x", i);
+        from.client = client;
+        store_count_floaters(store, routes, 1, &from, now);
+    }
+    got = (struct picture_text){ .text = "" };
+    CU_ASSERT(store_each_picture(store, domains, 1, now, take_picture, &got));
+    CU_ASSERT(got.senders <= STORE_SENDERS_MAX + 1);
+    CHECK_INT("the others are counted together",
+              (long long)got.rest >= STORE_SENDERS_MAX / 2, true);
+    CHECK_HAS("who sends most stays", got.text, "192.0.2.1=");
+    /* Another day: the hours are gone from the picture, the sum is not. */
+    got = (struct picture_text){ .text = "" };
+    CU_ASSERT(store_each_picture(store, domains, 1, now + 100 * 3600, take_picture, &got));
+    CHECK_HAS("later", got.text, " floaters 303 recent 0 ");
+    store_free(store);
+}
+
 /* The rows, sorted, without the domain's REST unless it is asked for. */
 struct auth_rows {
     char text[1024];
@@ -891,6 +971,46 @@ static void test_auth_bounded(void)
     CHECK_INT("spf", list.spf_pass, 3 * AUTH_ROWS_MAX + 50);
     CHECK_INT("rest", list.rest, 2 * AUTH_ROWS_MAX + 1);
     CHECK_INT("who sends much", list.heavy, true);
+    store_free(store);
+}
+
+static bool take_ping(void *context, const struct ping_row *row)
+{
+    char line[512], *all = context;
+    snprintf(line, sizeof(line), "%s/%s %lld %d %lld %lld %lld %s;", row->host, row->path,
+             (long long)row->when, row->state, (long long)row->connected_ms,
+             (long long)row->accepted_ms, (long long)row->arrived_ms, row->text);
+    size_t len = strlen(all);
+    snprintf(all + len, 1024 - len, "%s", line);
+    return true;
+}
+
+/* The last result of a path on a host. */
+static void test_pings(void)
+{
+    struct store *store = furnished();
+    struct ping_row row = { .host = "mx1.test",
+                            .path = "old forwarding",
+                            .when = 1700000000,
+                            .state = 2,
+                            .connected_ms = 12,
+                            .accepted_ms = 40,
+                            .arrived_ms = -1,
+                            .text = "not there" };
+    char all[1024] = "", long_name[400];
+    CU_ASSERT(store_each_ping(store, take_ping, all));
+    CHECK_STR("none", all, "");
+    CHECK_DONE(store, store_ping_put(store, &row));
+    row.state = 0;
+    row.arrived_ms = 1300;
+    row.text = "fine";
+    CHECK_DONE(store, store_ping_put(store, &row));
+    CU_ASSERT(store_each_ping(store, take_ping, all));
+    CHECK_STR("one", all, "mx1.test/old forwarding 1700000000 0 12 40 1300 fine;");
+    memset(long_name, 'x', sizeof(long_name));
+    long_name[sizeof(long_name) - 1] = '\0';
+    row.path = long_name;
+    CHECK_INT("too long", store_ping_put(store, &row), COMMIT_REFUSED);
     store_free(store);
 }
 
@@ -1059,10 +1179,12 @@ static void test_failing(void)
         { "a whole domain", test_whole_domain }, { "events", test_events },              \
         { "trim", test_trim }, { "every home", test_every_home },                        \
         { "hosts", test_hosts }, { "held messages", test_held },                         \
-        { "figures", test_figures }, { "who sends", test_auth },                         \
+        { "figures", test_figures }, { "the picture", test_picture },                    \
+        { "who sends", test_auth },                                                      \
         { "who sends, bounded", test_auth_bounded },                                     \
         { "a playbook's run", test_playbook },                                           \
         { "a playbook's run, bounded", test_playbook_bounded },                          \
+    { "pings", test_pings },                                                             \
     {                                                                                    \
         "leases", test_leases                                                            \
     }

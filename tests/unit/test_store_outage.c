@@ -755,6 +755,7 @@ static void check_recovered(struct recovering *r)
     CU_ASSERT(r->before.sum == after.sum && r->before.count == after.count);
     CHECK_INT("totals", store_totals(r->mine, "example.com", &totals), LOOKUP_FOUND);
     CHECK_INT("locked", (long long)totals.locked, CROWD + 1);
+    CHECK_INT("locks", (long long)case_check_locks(r->mine, "locks"), CROWD + 1);
     CHECK_INT("an event", (long long)case_epoch(r->mine), (long long)r->epoch + 1);
     CHECK_INT("mine", case_look(r->mine, r->rc.conf, "u7@example.com"), 'l');
     CHECK_INT("theirs", case_look(r->theirs, r->rc.conf, "u7@example.com"), 'l');

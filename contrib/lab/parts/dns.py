@@ -12,7 +12,7 @@ Contract
   also_listen            more of "ADDRESS@PORT", to be set before start()
   allow_updates(key)     RFC 2136 updates signed with this TSIG key, a Tsig();
       to be called before start(). What updates change is kept in a journal, not
-      in the zone's file; live(name, type) is what is served now, dump(zone)
+      in the zone's file; set() changes one, too; live(name, type) is what is served now, dump(zone)
       all of it but the SOA (by zone transfer), sorted
   follow(primary, name)  a secondary: gets the zone by AXFR, and again whenever the
       primary notifies it; to be called before either starts. behind() keeps it
@@ -140,6 +140,14 @@ class Dns:
         rows = [line.split() for line in out.splitlines()
                 if line and not line.startswith(";")]
         return sorted(" ".join(row) for row in rows if row[3] != "SOA")
+
+    def set(self, zone, owner, ttl, type, data):
+        """One record instead of those of its name and type."""
+        zone = _origin(zone)
+        for words in (["zone-begin", zone], ["zone-unset", zone, owner, type],
+                      ["zone-set", zone, owner, str(ttl), type, data],
+                      ["zone-commit", zone]):
+            self.knotc(*words)
 
     def follow(self, primary, name):
         self._primaries[name] = primary

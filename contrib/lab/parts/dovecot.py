@@ -134,6 +134,13 @@ class Dovecot:
             for address in addresses:
                 users.write(f"{address.lower()}:{PASSWORD}::::::\n")
 
+    def remove_user(self, address):
+        with open(self.users_path, encoding="utf-8") as users:
+            lines = users.readlines()
+        with open(self.users_path, "w", encoding="utf-8") as users:
+            users.writelines(line for line in lines
+                             if not line.startswith(f"{address.lower()}:"))
+
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as text:
             return text.read()

@@ -206,6 +206,14 @@ class Postfix:
             f"{address.lower()} ok\n" for address in addresses), mode="a")
         self._index("mailboxes")
 
+    def remove_mailbox(self, address):
+        path = os.path.join(self.config, "mailboxes")
+        with open(path, encoding="utf-8") as file:
+            lines = file.readlines()
+        self._write("mailboxes", "".join(
+            line for line in lines if line.split()[0] != address.lower()))
+        self._index("mailboxes")
+
     def alias(self, name, *targets):
         """An alias of local(8): name@hostname, name@localhost."""
         self._write("aliases", f"{name}: {', '.join(targets)}\n", mode="a")

@@ -7,7 +7,7 @@ Contract
       of their own with the same methods
   cli(*words)                 one sluice command: (exit code, stdout, stderr)
   Attributes that a test may change before start(): `fence`, `sync` (argv),
-  `sync_extra`, `domains` (name -> text of the domain's section), `extra`
+  `sync_extra`, `policyd_extra` (lines of these sections), `domains` (name -> text of the domain's section), `extra`
   (text at the end), `redis` (URL), `auth` (text of the auth section; None:
   there is none).
 """
@@ -42,6 +42,7 @@ milter {{
 policyd {{
   policy = "unix:{sockets}/policy.sock"
   map = "unix:{sockets}/map.sock"
+{policyd_extra}
 }}
 sync {{
   command = {{{sync}}}
@@ -106,6 +107,7 @@ class Sluice:
         self.hold = "queue"
         self.sync = ["/bin/true"]
         self.sync_extra = ""
+        self.policyd_extra = ""
         self.domains = {}
         self.extra = ""
         self.auth = None
@@ -135,7 +137,7 @@ class Sluice:
             hold=self.hold, user=USER, group=GROUP, state=self.state,
             sockets=self.sockets,
             sync=", ".join(json.dumps(str(word)) for word in self.sync),
-            sync_extra=self.sync_extra,
+            sync_extra=self.sync_extra, policyd_extra=self.policyd_extra,
             auth="" if self.auth is None else f"auth {{\n{self.auth}\n}}",
             domains=sections, extra=self.extra)
         with open(self.config_path, "w", encoding="utf-8") as file:

@@ -1,0 +1,57 @@
+/*
+ * Snapshots of a zone: whatever the file holds, what is read from it is written
+ * and read again as the same; and a plan of it can be made and shown.
+ *
+ * Sources: cutover/dns_snap.c cutover/dns_plan.c cutover/dns_set.c
+ * Sources: lib/dnsrecord.c
+ */
+#include "../../cutover/dns_snap.h"
+#include "fuzz.h"
+
+static void check_again(const struct dns_snap *snap)
+{
+    struct dns_snap again = { 0 };
+    char *text = dns_snap_format(snap, "example.com");
+    HOLDS(text);
+    HOLDS(dns_snap_parse(text, &again) == NULL);
+    HOLDS(again.taken == snap->taken && again.negative_ttl == snap->negative_ttl);
+    HOLDS(strcmp(again.zone, snap->zone) == 0);
+    HOLDS(again.asked.count == snap->asked.count);
+    for (size_t i = 0; i < snap->sets.count; i++) {
+        const struct dns_set *set = &snap->sets.items[i];
+        const struct dns_set *same = dns_sets_find(&again.sets, set->name, set->type);
+        HOLDS(set->count > 0 && same);
+        HOLDS(dns_set_same(set, same) && set->ttl == same->ttl);
+    }
+    free(text);
+    dns_snap_free(&again);
+}
+
+static void check_way_back(const struct dns_snap *snap)
+{
+    const struct dns_sets none = { 0 };
+    struct dns_changes changes;
+    HOLDS(dns_plan_back(&snap->asked, &snap->sets, &none, &changes));
+    char *lines = dns_plan_zone_lines(&changes);
+    char *batch = dns_plan_nsupdate(&changes, snap->zone, NULL, 0);
+    HOLDS(lines && batch && strstr(batch, "send\n"));
+    free(lines);
+    free(batch);
+    dns_changes_free(&changes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input input = { data, size };
+    struct dns_snap snap = { 0 };
+    char *text = malloc(size + 1);
+    HOLDS(text);
+    take_text(&input, text, size + 1);
+    if (dns_snap_parse(text, &snap) == NULL) {
+        check_again(&snap);
+        check_way_back(&snap);
+    }
+    dns_snap_free(&snap);
+    free(text);
+    return 0;
+}

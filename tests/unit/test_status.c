@@ -1,0 +1,527 @@
+/*
+ * status: what is taken from the store, what is an alarm, the two texts; alarm: when
+ * it speaks, and its command.
+ */
+#include "config.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../policyd/alarm.h"
+#include "clock.h"
+#include "log.h"
+#include "../../policyd/status.h"
+#include "unit.h"
+
+#define NOW 1795311841
+
+static char directory[64], script[128], record[160];
+static char hostname[] = "mx1.example.com";
+
+/* A real one, since lookups of domains go through its index; it manages another
+ * domain than the cases use. */
+static struct conf *loaded(void)
+{
+    static struct conf *conf;
+    char path[160], error[300];
+    snprintf(path, sizeof(path), "%s/sluice.conf", directory);
+    FILE *file = conf ? NULL : fopen(path, "w");
+    if (file) {
+        fprintf(file, "side = old\nhostname = \"mx1.example.com\"\nredis = \"unix:/x\"\n"
+                      "domain \"other.example\" { new = \"[127.0.0.1]:25\" }\n");
+        fclose(file);
+        conf = conf_load(path, error, sizeof(error));
+        if (!conf)
+            printf("%s\n", error);
+        unlink(path);
+    }
+    if (!conf)
+        abort();
+    return conf;
+}
+
+static struct conf conf_of(int deadline)
+{
+    struct conf conf = *loaded();
+    conf.hostname = hostname;
+    conf.lock_deadline = deadline;
+    return conf;
+}
+
+static void contains(const char *what, const char *text, const char *part)
+{
+    bool there = text && strstr(text, part);
+    if (!there)
+        printf("\n  %s: no %s in %s\n", what, part, text ? text : "(null)");
+    CU_ASSERT(there);
+}
+
+/* ---- texts ----------------------------------------------------------------- */
+
+static void test_spans(void)
+{
+    static const struct {
+        int64_t seconds;
+        const char *text;
+    } rows[] = {
+        { -5, "0 s" },           { 0, "0 s" },
+        { 119, "119 s" },        { 120, "2 min" },
+        { 7199, "119 min" },     { 7200, "2 h" },
+        { 15840, "4 h 24 min" }, { 172799, "47 h 59 min" },
+        { 172800, "2 d" },       { 259200, "3 d" },
+    };
+    char text[STATUS_SPAN_MAX];
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        CHECK_STR("span", status_span(rows[i].seconds, text), rows[i].text);
+}
+
+static void test_quantiles(void)
+{
+    struct lookup_figures from = { .found = 0 }, to = { .found = 0 };
+    char text[32];
+    snprintf(text, sizeof(text), "%.3f", status_quantile(&from, &to, 0.5));
+    CHECK_STR("nothing", text, "0.000");
+    from.bucket[0] = to.bucket[0] = 1000000; /* of before */
+    to.bucket[2] = 50;                       /* 250 to 500 us */
+    to.bucket[5] = 50;                       /* 2.5 to 5 ms */
+    snprintf(text, sizeof(text), "%.3f", status_quantile(&from, &to, 0.25));
+    CHECK_STR("in the middle of the first", text, "0.375");
+    snprintf(text, sizeof(text), "%.3f", status_quantile(&from, &to, 0.99));
+    CHECK_STR("near the end of the last", text, "4.950");
+    to.bucket[LOOKUP_BUCKETS] = 1000000;
+    snprintf(text, sizeof(text), "%.1f", status_quantile(&from, &to, 0.99));
+    CHECK_STR("more than is told apart", text, "1000.0");
+}
+
+/* Names that nobody should have. */
+static const char *const hostile[] = {
+    "\"},{\"version\":9",           "</script><script>alert(1)</script>",
+    "a\\b\nc\td\x01\x7f",           "\xff\xfe\xc0\xaf\xed\xa0\x80",
+    "caf\xc3\xa9 \xf0\x9f\x90\x8c", "\xe2\x82",
+};
+
+/* Every byte is where JSON allows it, and quotes are in pairs. */
+static void check_json(const char *text, size_t len)
+{
+    bool inside = false;
+    int depth = 0, bad = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (inside && c == '\\')
+            i++;
+        else if (c == '"')
+            inside = !inside;
+        else if (inside)
+            bad += c < 0x20 || strchr("<>&'", c) != NULL || c == 0x7f;
+        else
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+        bad += depth < 0;
+    }
+    CHECK_INT("json: bytes that must not be there", bad, 0);
+    CHECK_INT("json: open strings", inside, false);
+    CHECK_INT("json: open brackets", depth, 0);
+}
+
+static void check_metrics(const char *text)
+{
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+        size_t len = strcspn(line, "\n"), quotes = 0;
+        bool good = strncmp(line, "# ", 2) == 0 || strncmp(line, "sluice_", 7) == 0;
+        for (size_t i = 0; i < len; i++) {
+            good =
+                good && (unsigned char)line[i] >= 0x20 && (unsigned char)line[i] < 0x7f;
+            if (line[i] == '\\')
+                i++;
+            else
+                quotes += line[i] == '"';
+        }
+        if (!good || (line[0] == 's' && quotes % 2))
+            printf("\n  metrics: %.*s\n", (int)len, line);
+        CU_ASSERT(good && (line[0] == '#' || quotes % 2 == 0));
+    }
+}
+
+static void test_hostile_texts(void)
+{
+    struct conf conf = conf_of(14400);
+    for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+        struct status *status = calloc(1, sizeof(*status));
+        struct ping_row ping = { .host = hostile[i],
+                                 .path = hostile[i],
+                                 .text = hostile[i] };
+        const struct store_sender sender = { hostile[i], hostile[i], 1, 2, 3 };
+        struct store_picture picture = { .domain = "example.com",
+                                         .senders = &sender,
+                                         .sender_count = 1 };
+        size_t len;
+        CU_ASSERT_FATAL(status != NULL);
+        status->conf = &conf;
+        status->up = true;
+        status->now = status->store_s = NOW;
+        CU_ASSERT(status_add_ping(status, &ping));
+        CU_ASSERT(status_add_domain(status, &picture));
+        snprintf(status->error, sizeof(status->error), "%s", hostile[i]);
+        status->host_count = 1;
+        status->hosts = calloc(1, sizeof(*status->hosts));
+        CU_ASSERT_FATAL(status->hosts != NULL);
+        snprintf(status->hosts[0].name, sizeof(status->hosts[0].name), "%s", hostile[i]);
+        snprintf(status->hosts[0].state, sizeof(status->hosts[0].state), "%s",
+                 hostile[i]);
+        status_settle(status);
+        char *json = status_json(status, &len);
+        CU_ASSERT_FATAL(json != NULL);
+        check_json(json, len);
+        free(json);
+        char *metrics = status_metrics(status, &len);
+        CU_ASSERT_FATAL(metrics != NULL);
+        check_metrics(metrics);
+        free(metrics);
+        status_free(status);
+    }
+}
+
+/* ---- playbooks --------------------------------------------------------------- */
+
+static void test_run(void)
+{
+    static const char outline[] = "7\tThe title\tBefore\tone,two\tMove\tthree\tAfter\t";
+    struct status_run *run = status_run_new(
+        "7\tg\t100\t200\t3600\t1\t/etc/x/my.conf\tnadia\tnote\tmore", outline);
+    CU_ASSERT_FATAL(run != NULL);
+    CHECK_STR("name", run->name, "my");
+    CHECK_STR("title", run->title, "The title");
+    CHECK_INT("steps", run->total, 3);
+    CHECK_INT("phases", run->phase_count, 3);
+    status_run_step(run, outline, "", "7\tg\t1");
+    status_run_step(run, outline, "=who", "7\td\t1\t2\t3\t4\t5");
+    status_run_step(run, outline, "@outline", outline);
+    status_run_step(run, outline, "one", "8\td\t1\t2\t0\tme\tdone");
+    status_run_step(run, outline, "two", "9\tf\t1\t2\t0\tme\tno\tmore");
+    status_run_step(run, outline, "three", "nonsense");
+    status_run_step(run, outline, "on", "9\tr\t1\t2\t0\tme\t");
+    status_run_settle(run);
+    CHECK_INT("done", run->done, 1);
+    CHECK_INT("phase", run->phase, 0);
+    CHECK_INT("done in it", run->phases[0].done, 1);
+    CHECK_INT("under way", run->now_count, 2);
+    CHECK_STR("which", run->now[0].id, "two");
+    CHECK_STR("why", run->now[0].note, "no");
+    free(run);
+    /* What is no record, or has no outline. */
+    CHECK_INT("not a run", status_run_new("7\tz\t1\t2\t3\t0\tname\tby", NULL) == NULL, 1);
+    CHECK_INT("too short", status_run_new("7\tg\t1", NULL) == NULL, 1);
+    CHECK_INT("empty", status_run_new("", NULL) == NULL, 1);
+    run = status_run_new("7\tf\t1\t2\t3\t0\tname\tby", NULL);
+    CU_ASSERT_FATAL(run != NULL);
+    status_run_step(run, NULL, "one", "8\td\t1\t2\t0\tme\tdone");
+    status_run_settle(run);
+    CHECK_INT("without an outline", run->total == 0 && run->done == 1 && run->phase == -1,
+              1);
+    free(run);
+}
+
+/* ---- alarms --------------------------------------------------------------------- */
+
+static struct status *status_new(const struct conf *conf)
+{
+    struct status *status = calloc(1, sizeof(*status));
+    if (!status)
+        abort();
+    status->conf = conf;
+    status->up = true;
+    status->now = status->store_s = NOW;
+    return status;
+}
+
+static void test_deadline(void)
+{
+    static const struct {
+        int limit;
+        int64_t age;      /* of the lock */
+        bool own;         /* the domain's own record is locked, too */
+        const char *text; /* NULL: no alarm */
+        uint64_t overdue;
+    } rows[] = {
+        { 14400, 14399, false, NULL, 0 },
+        { 14400, 14400, false, "7 mailboxes are locked for 4 h, past lock-deadline 4 h",
+          7 },
+        { 0, 1000000, false, NULL, 0 },
+        { 60, 15840, true, "7 mailboxes are locked for 4 h 24 min, past", 7 },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf conf = conf_of(rows[i].limit);
+        struct status *status = status_new(&conf);
+        static struct alarm out[STATUS_ALARMS_MAX];
+        const struct store_lock locks[] = { { false, 9, NOW - 10, 3 },
+                                            { true, 8, NOW - rows[i].age, 7 } };
+        struct store_picture picture = { .domain = "example.com",
+                                         .locks = locks,
+                                         .lock_count = 2 };
+        if (rows[i].own) {
+            picture.totals.own.state = HOME_LOCKED;
+            picture.totals.own.since = NOW - rows[i].age;
+        }
+        CU_ASSERT(status_add_domain(status, &picture));
+        CHECK_INT("alarms", status_judge(status, out), rows[i].text != NULL);
+        CHECK_INT("overdue", (long long)status->domains[0].overdue,
+                  (long long)rows[i].overdue);
+        CHECK_INT("own", status->domains[0].own_overdue, rows[i].own);
+        if (rows[i].text)
+            contains("text", out[0].text, rows[i].text);
+        if (rows[i].text)
+            CHECK_INT("since", out[0].since, NOW - rows[i].age + rows[i].limit);
+        status_free(status);
+    }
+}
+
+static void test_hosts(void)
+{
+    static const struct {
+        struct host host;
+        int kind; /* -1: none */
+    } rows[] = {
+        { { .seen_ms = (NOW - 1) * 1000LL }, -1 },
+        { { .seen_ms = (NOW - 60) * 1000LL }, ALARM_HOST_SILENT },
+        { { .seen_ms = 0, .held = 5, .oldest = 1 }, ALARM_HOST_SILENT },
+        { { .seen_ms = NOW * 1000LL, .held = 5, .oldest = NOW - 14400 }, ALARM_HELD_OLD },
+        { { .seen_ms = NOW * 1000LL, .held = 5, .oldest = NOW - 14399 }, -1 },
+        { { .seen_ms = NOW * 1000LL, .deferred = 1, .deferred_oldest = NOW - 900 },
+          ALARM_FORWARD_FAILING },
+        { { .seen_ms = NOW * 1000LL, .deferred = 1, .deferred_oldest = NOW - 899 }, -1 },
+        { { .seen_ms = NOW * 1000LL, .journaled = 9, .fenced = 8, .state = "drains" },
+          -1 },
+        { { .seen_ms = NOW * 1000LL, .journaled = 9, .fenced = 9, .state = "no helper" },
+          ALARM_HOST_FAULT },
+    };
+    struct conf conf = conf_of(14400);
+    static struct alarm out[STATUS_ALARMS_MAX];
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct status *status = status_new(&conf);
+        status->hosts = malloc(sizeof(*status->hosts));
+        CU_ASSERT_FATAL(status->hosts != NULL);
+        status->hosts[0] = rows[i].host;
+        status->host_count = 1;
+        size_t n = status_judge(status, out);
+        CHECK_INT("kind", n ? (int)out[0].kind : -1, rows[i].kind);
+        status->up = false; /* then only that is told */
+        CHECK_INT("down", status_judge(status, out), 1);
+        CHECK_INT("down", out[0].kind, ALARM_REDIS_DOWN);
+        status_free(status);
+    }
+}
+
+/* How many alarms are shown after an update with these conditions. */
+static size_t update(struct alarms *alarms, const struct status *status,
+                     const struct alarm *conditions, size_t n, struct store *store,
+                     int64_t now_ms)
+{
+    static struct alarm out[STATUS_ALARMS_MAX];
+    return alarms_update(alarms, status, conditions, n, store, now_ms, out);
+}
+
+static void test_patience(void)
+{
+    struct conf conf = conf_of(14400);
+    struct status *status = status_new(&conf);
+    struct alarms *alarms = alarms_new();
+    const struct alarm down = { .kind = ALARM_REDIS_DOWN, .since = NOW, .text = "down" };
+    const struct alarm lock = { .kind = ALARM_LOCK_DEADLINE, .about = "a", .text = "t" };
+    const struct alarm both[] = { down, lock };
+    CU_ASSERT_FATAL(alarms != NULL);
+    CHECK_INT("a lock at once", update(alarms, status, &lock, 1, NULL, 1000), 1);
+    CHECK_INT("redis not yet", update(alarms, status, both, 2, NULL, 2000), 1);
+    CHECK_INT("then it is", update(alarms, status, both, 2, NULL, 12000), 2);
+    status->up = false;
+    CHECK_INT("what needs the store stays", update(alarms, status, &down, 1, NULL, 13000),
+              2);
+    status->up = true;
+    CHECK_INT("over", update(alarms, status, NULL, 0, NULL, 14000), 0);
+    CHECK_INT("anew", update(alarms, status, &down, 1, NULL, 15000), 0);
+    alarms_free(alarms);
+    status_free(status);
+}
+
+/* ---- the command ------------------------------------------------------------------- */
+
+static void write_script(const char *body)
+{
+    FILE *file = fopen(script, "w");
+    CU_ASSERT_FATAL(file != NULL);
+    fprintf(file, "#!/bin/sh\necho $SLUICE_ALARM_STATE $SLUICE_ALARM_ABOUT >>%s\n%s\n",
+            record, body);
+    fclose(file);
+    chmod(script, 0700);
+    unlink(record);
+}
+
+static size_t lines_of(const char *word)
+{
+    char line[600];
+    size_t n = 0;
+    FILE *file = fopen(record, "r");
+    while (file && fgets(line, sizeof(line), file))
+        n += strncmp(line, word, strlen(word)) == 0;
+    if (file)
+        fclose(file);
+    return n;
+}
+
+/* Until no command runs; false: it runs longer than that. */
+static bool finish(struct alarms *alarms, const struct conf *conf, int64_t now_ms)
+{
+    for (int64_t until = clock_ms() + 10000; clock_ms() < until;) {
+        if (!alarms_tick(alarms, conf, now_ms))
+            return true;
+        nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+    }
+    return false;
+}
+
+static void test_command(void)
+{
+    char *argv[] = { script, NULL };
+    struct conf conf = conf_of(14400);
+    struct status *status = status_new(&conf);
+    struct alarms *alarms = alarms_new(), *other = alarms_new();
+    struct store *store = store_memory_new();
+    static struct alarm lock = { .kind = ALARM_LOCK_DEADLINE, .about = "a", .text = "t" };
+    conf.alarm_command = argv;
+    CU_ASSERT_FATAL(alarms != NULL && other != NULL);
+    write_script("");
+    update(alarms, status, &lock, 1, store, 1000);
+    CU_ASSERT(finish(alarms, &conf, 1000));
+    CHECK_INT("raised", lines_of("raised a"), 1);
+    /* Another policyd, on another host, sees the same. */
+    static char elsewhere[] = "mx2.example.com";
+    struct conf conf2 = conf;
+    conf2.hostname = elsewhere;
+    status->conf = &conf2;
+    update(other, status, &lock, 1, store, 2000);
+    CU_ASSERT(finish(other, &conf2, 2000));
+    CHECK_INT("by one host alone", lines_of("raised a"), 1);
+    update(other, status, NULL, 0, store, 3000);
+    CU_ASSERT(finish(other, &conf2, 3000));
+    CHECK_INT("not the other's to end", lines_of("over"), 0);
+    status->conf = &conf;
+    update(alarms, status, &lock, 1, store, 4000);
+    CU_ASSERT(finish(alarms, &conf, 4000));
+    CHECK_INT("not each time", lines_of("still"), 0);
+    update(alarms, status, &lock, 1, store, 1000 + ALARM_REPEAT_S * 1000);
+    CU_ASSERT(finish(alarms, &conf, 1000));
+    CHECK_INT("after an hour", lines_of("still"), 1);
+    update(alarms, status, NULL, 0, store, 8000000);
+    CU_ASSERT(finish(alarms, &conf, 8000000));
+    CHECK_INT("over", lines_of("over a"), 1);
+    alarms_free(alarms);
+    alarms_free(other);
+    store_free(store);
+    status_free(status);
+}
+
+/* One that never ends is killed, with what it started; a flood is bounded. */
+static void test_command_limits(void)
+{
+    char *argv[] = { script, NULL };
+    struct conf conf = conf_of(14400);
+    struct status *status = status_new(&conf);
+    struct alarms *alarms = alarms_new();
+    static struct alarm many[STATUS_ALARMS_MAX];
+    conf.alarm_command = argv;
+    CU_ASSERT_FATAL(alarms != NULL);
+    write_script("sleep 1000 & wait");
+    many[0] = (struct alarm){ .kind = ALARM_LOCK_DEADLINE, .about = "slow" };
+    int64_t now = clock_ms();
+    update(alarms, status, many, 1, NULL, now);
+    CHECK_INT("runs", alarms_tick(alarms, &conf, now), true);
+    CHECK_INT("still", alarms_tick(alarms, &conf, now + ALARM_COMMAND_S * 1000 - 1),
+              true);
+    CU_ASSERT(finish(alarms, &conf, now + ALARM_COMMAND_S * 1000));
+    write_script("");
+    for (size_t round = 0; round < 4; round++) {
+        for (size_t i = 0; i < STATUS_ALARMS_MAX; i++) {
+            many[i] = (struct alarm){ .kind = ALARM_HOST_SILENT };
+            snprintf(many[i].about, sizeof(many[i].about), "%zu.%zu", round, i);
+        }
+        update(alarms, status, many, STATUS_ALARMS_MAX, NULL, now + 40000);
+        CU_ASSERT(finish(alarms, &conf, now + 40000));
+    }
+    size_t ran = lines_of("raised") + lines_of("over");
+    CHECK_INT("so many in an hour", ran, ALARM_COMMANDS_AN_HOUR - 1);
+    /* One that cannot be run is said, and nothing hangs. */
+    static char nowhere[] = "/nonexistent/command";
+    argv[0] = nowhere;
+    update(alarms, status, many, 1, NULL, now + 8000000);
+    CHECK_INT("nothing runs", alarms_tick(alarms, &conf, now + 8000000), false);
+    alarms_free(alarms);
+    status_free(status);
+}
+
+/* ---- the milter's counters ------------------------------------------------------------
+ */
+
+static void test_counters(void)
+{
+    struct conf conf = conf_of(0);
+    struct counters_read read;
+    conf.state_dir = directory;
+    CHECK_INT("none yet", counters_load(&conf, &read), false);
+    counters_add(COUNTER_MESSAGES);
+    counters_add((enum counter)(COUNTER_DMARC + AUTH_FAIL));
+    counters_add((enum counter)(COUNTER_DMARC + AUTH_FAIL));
+    CHECK_INT("written", counters_save(&conf, NOW), true);
+    CHECK_INT("read", counters_load(&conf, &read), true);
+    CHECK_INT("when", read.updated, NOW);
+    CHECK_INT("messages", (long long)read.count[COUNTER_MESSAGES], 1);
+    CHECK_INT("dmarc_fail", (long long)read.count[COUNTER_DMARC + AUTH_FAIL], 2);
+    CHECK_INT("others", (long long)read.count[COUNTER_HOLD], 0);
+    char path[160];
+    snprintf(path, sizeof(path), "%s/milter.counters", directory);
+    FILE *file = fopen(path, "w");
+    CU_ASSERT_FATAL(file != NULL);
+    fputs("sluice-milter 1 7\nmessages\nmessages x\nhold 12x\nforward 3\nlater 99\n",
+          file);
+    fclose(file);
+    CHECK_INT("damaged", counters_load(&conf, &read), true);
+    CHECK_INT("what is no number is left out", (long long)read.count[COUNTER_HOLD], 0);
+    CHECK_INT("the rest is read", (long long)read.count[COUNTER_FORWARD], 3);
+    CHECK_INT("to the end", (long long)read.count[COUNTER_LATER], 99);
+}
+
+static int run_all(void)
+{
+    static const struct unit_case cases[] = {
+        { "spans", test_spans },
+        { "quantiles", test_quantiles },
+        { "hostile texts", test_hostile_texts },
+        { "run", test_run },
+        { "deadline", test_deadline },
+        { "hosts", test_hosts },
+        { "patience", test_patience },
+        { "command", test_command },
+        { "command's limits", test_command_limits },
+        { "counters", test_counters },
+    };
+    return unit_run("status", cases, sizeof(cases) / sizeof(cases[0]));
+}
+
+int main(void)
+{
+    snprintf(directory, sizeof(directory), "/tmp/sluice-status-XXXXXX");
+    if (!mkdtemp(directory))
+        return 2;
+    snprintf(script, sizeof(script), "%s/page", directory);
+    snprintf(record, sizeof(record), "%s/record", directory);
+    int status = run_all();
+    conf_unref(loaded());
+    char counters[160];
+    snprintf(counters, sizeof(counters), "%s/milter.counters", directory);
+    unlink(counters);
+    unlink(script);
+    unlink(record);
+    rmdir(directory);
+    return status;
+}
