@@ -20,130 +20,41 @@
 #include <string.h>
 #include <time.h>
 
+#include "audit_address.h"
 #include "audit_homes.h"
 #include "audit_report.h"
 #include "command.h"
-#include "homes.h"
 #include "log_reader.h"
 #include "options.h"
 #include "output.h"
-#include "route.h"
 #include "table.h"
 #include "targets.h"
 
-#define DOMAINS_KNOWN_MAX 65536 /* domains whose being managed or not is remembered */
-#define ADDRESSES_KNOWN   4096  /* places for the last mailboxes, by hash */
-#define ADDRESS_KNOWN_MAX 96    /* longer ones are not remembered */
-#define HOSTS_SHOWN_MAX   64
-#define PROGRESS_LINES    262144
-
-struct known_address {
-    uint64_t hash;
-    size_t len; /* 0: none */
-    char text[ADDRESS_KNOWN_MAX];
-    char mailbox[ADDRESS_KNOWN_MAX];
-};
+#define HOSTS_SHOWN_MAX 64
+#define PROGRESS_LINES  262144
 
 struct audit {
     struct command_context *context;
     struct audit_homes *homes;
     struct ledger *ledger;
     struct audit_report report;
-    struct table *domains; /* domain as logged -> "m", "r" redirected to, "" */
-    struct known_address *addresses;
+    struct audit_address *address;
     struct targets targets;
     uint64_t locking; /* deliveries while a lock was being completed */
 };
 
 /* ---- what the ledger asks ----------------------------------------------- */
 
-/* 'm': managed, 'r': mailboxes are redirected to it, '-': neither. */
-static char domain_kind(struct audit *audit, const char *text, size_t len)
-{
-    char name[ADDR_DOMAIN_MAX + 1], kind = '-';
-    const char *known = table_get(audit->domains, text, len, NULL);
-    if (known)
-        return known[0];
-    if (addr_domain(text, len, name)) {
-        if (conf_managed(audit->context->conf, name))
-            kind = 'm';
-        else if (conf_redirects_to(audit->context->conf, name))
-            kind = 'r';
-    }
-    if (table_count(audit->domains) < DOMAINS_KNOWN_MAX)
-        (void)table_put(audit->domains, text, len, &kind, 1);
-    return kind;
-}
-
-static char kind_of(struct audit *audit, struct log_slice address)
-{
-    const char *at = memrchr(address.text, '@', address.len);
-    if (!at || address.len > 4 * ADDR_TEXT_MAX)
-        return '-';
-    at++;
-    return domain_kind(audit, at, (size_t)(address.text + address.len - at));
-}
-
-/* sluice-milter writes what could forge a line as \xHH (lib/log.h). */
-static size_t unescape(struct log_slice in, char *out, size_t size)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < in.len && n < size; i++) {
-        unsigned byte;
-        char hex[3] = "";
-        if (in.len - i >= 4 && in.text[i] == '\\' && in.text[i + 1] == 'x') {
-            memcpy(hex, in.text + i + 2, 2);
-            if (sscanf(hex, "%2x", &byte) == 1 &&
-                strspn(hex, "0123456789abcdefABCDEF") == 2) {
-                out[n++] = (char)byte;
-                i += 3;
-                continue;
-            }
-        }
-        out[n++] = in.text[i];
-    }
-    return n;
-}
-
-static bool parse_mailbox(struct audit *audit, struct log_slice text,
-                          char out[ADDR_TEXT_MAX + 1])
-{
-    struct route route;
-    char plain[4 * ADDR_TEXT_MAX];
-    if (memchr(text.text, '\\', text.len)) {
-        size_t len = unescape(text, plain, sizeof(plain));
-        text = (struct log_slice){ plain, len };
-    }
-    if (!route_prepare(audit->context->conf, text.text, text.len, &route))
-        return false;
-    route_address(&route, out);
-    return true;
-}
-
 static bool mailbox_of(void *context, struct log_slice text, char out[ADDR_TEXT_MAX + 1])
 {
     struct audit *audit = context;
-    uint64_t hash = ledger_hash(text.text, text.len);
-    struct known_address *known = &audit->addresses[hash % ADDRESSES_KNOWN];
-    if (known->len == text.len && known->hash == hash &&
-        memcmp(known->text, text.text, text.len) == 0) {
-        memcpy(out, known->mailbox, strlen(known->mailbox) + 1);
-        return true;
-    }
-    if (kind_of(audit, text) != 'm' || !parse_mailbox(audit, text, out))
-        return false;
-    if (text.len <= sizeof(known->text) && strlen(out) < sizeof(known->mailbox)) {
-        known->hash = hash;
-        known->len = text.len;
-        memcpy(known->text, text.text, text.len);
-        memcpy(known->mailbox, out, strlen(out) + 1);
-    }
-    return true;
+    return audit_address_mailbox(audit->address, text, out);
 }
 
 static bool redirects_to(void *context, struct log_slice text)
 {
-    return kind_of(context, text) == 'r';
+    struct audit *audit = context;
+    return audit_address_redirects_to(audit->address, text);
 }
 
 static enum ledger_side side_of(void *context, const char *host)
@@ -519,8 +430,7 @@ int command_audit(struct command_context *context, int argc, char **argv)
         .report = { .since_us = AUDIT_NO_TIME,
                     .until_us = AUDIT_NO_TIME,
                     .conf = context->conf },
-        .domains = table_new(),
-        .addresses = calloc(ADDRESSES_KNOWN, sizeof(struct known_address)),
+        .address = audit_address_new(context->conf),
         .homes = audit_homes_new(context->conf),
     };
     struct ledger_ports ports = {
@@ -533,7 +443,7 @@ int command_audit(struct command_context *context, int argc, char **argv)
         .row = take_row,
     };
     int code = EXIT_SERVICE;
-    if (audit.domains && audit.addresses && audit.homes) {
+    if (audit.address && audit.homes) {
         code = set_up(&audit, &argc, argv);
         ports.full = audit.report.format == AUDIT_CSV || audit.report.all;
         audit.ledger = code == EXIT_DONE ? ledger_new(&ports) : NULL;
@@ -550,7 +460,6 @@ int command_audit(struct command_context *context, int argc, char **argv)
     audit_homes_free(audit.homes);
     audit_report_free(&audit.report);
     targets_free(&audit.targets);
-    table_free(audit.domains);
-    free(audit.addresses);
+    audit_address_free(audit.address);
     return code;
 }

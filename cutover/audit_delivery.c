@@ -142,7 +142,9 @@ static enum ledger_fate local_fate(struct ledger *ledger, const struct hop *hop,
 static void sent(struct ledger *ledger, struct hop *hop, struct rcpt *r,
                  const struct log_event *event, const char *to_mailbox)
 {
-    bool smtp = by_service(ledger->line, "smtp") || (hop->flags & HOP_SENDMAIL);
+    /* Sendmail names a relay's address where there is one: its local mailer has none. */
+    bool smtp = by_service(ledger->line, "smtp") ||
+                ((hop->flags & HOP_SENDMAIL) && event->relay_address.len > 0);
     bool on_this_host = event->relay_address.len > 3 &&
                         (memcmp(event->relay_address.text, "127.", 4) == 0 ||
                          log_slice_is(event->relay_address, "::1"));

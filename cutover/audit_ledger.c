@@ -75,9 +75,14 @@ const char *ledger_host(const struct ledger *ledger, size_t index, int64_t *firs
 
 char *name_copy(struct ledger *ledger, struct log_slice text)
 {
-    char *name = strndup(text.text, text.len);
-    if (!name)
+    /* Not strndup(3): a NUL in a log line must not make it shorter than its length. */
+    char *name = malloc(text.len + 1);
+    if (!name) {
         ledger->failed = true;
+        return NULL;
+    }
+    memcpy(name, text.text, text.len);
+    name[text.len] = '\0';
     return name;
 }
 

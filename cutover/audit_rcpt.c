@@ -8,8 +8,10 @@
 
 static uint32_t rcpt_hash(struct log_slice to, struct log_slice orig)
 {
-    return (uint32_t)(ledger_hash(to.text, to.len) * 31 +
-                      ledger_hash(orig.text, orig.len));
+    uint64_t hash = ledger_hash(to.text, to.len);
+    if (orig.len > 0)
+        hash = hash * 31 + ledger_hash(orig.text, orig.len);
+    return (uint32_t)hash;
 }
 
 static bool rcpt_is(const struct rcpt *r, uint32_t hash, struct log_slice to,

@@ -65,7 +65,7 @@ bool audit_report_show(struct audit_report *report, const struct audit_host *hos
                        size_t host_count);
 void audit_report_free(struct audit_report *report);
 
-/* For audit_page.c. */
+/* For audit_json.c and audit_page.c. */
 #define AUDIT_SEEN_MAX 80
 struct audit_item {
     struct audit_item *next;
@@ -82,6 +82,8 @@ char *audit_number(uint64_t number, char out[32]); /* "1,059" */
 const char *audit_fate_advice(enum ledger_fate fate);
 /* "waits in deferred on mx1 as 4jX since ...: mailbox is being moved" */
 void audit_item_text(const struct audit_item *item, char *out, size_t size);
+bool audit_json(const struct audit_report *report, const struct audit_host *hosts,
+                size_t host_count);
 bool audit_page(const struct audit_report *report, const struct audit_host *hosts,
                 size_t host_count);
 

@@ -159,7 +159,8 @@ static int64_t agreed_since(const struct dns_task *task, const char *plan)
 
 struct countdown {
     bool running;
-    int64_t end, length; /* clock_ms(), ms */
+    int64_t end;   /* clock_ms() */
+    int64_t until; /* the same as a time, as the clock was at the beginning */
     uint32_t ttl;
 };
 
@@ -170,9 +171,8 @@ static void begin_countdown(const struct dns_task *task, const char *plan,
     int64_t quiet = quiet_at(task, agreed, &countdown->ttl);
     int64_t left = quiet > now ? quiet - now : 0;
     countdown->running = true;
-    countdown->length = (quiet > agreed ? quiet - agreed : 0) * 1000;
+    countdown->until = now + left;
     countdown->end = clock_ms() + left * 1000;
-    progress_total((uint64_t)(countdown->length / 1000));
 }
 
 /* Asks all servers; starts or stops the countdown. */
@@ -197,7 +197,6 @@ static int look(struct dns_task *task, const char *plan, struct countdown *count
                task->options.lower_ttl ? "TTLs" : "records");
         dns_snap_forget(task->context->conf, task->domain->name, moment_name(task));
         countdown->running = false;
-        progress_total(0);
     }
     if (!countdown->running && code != EXIT_DONE)
         progress_set(0, "%s", task->look.trouble);
@@ -239,9 +238,21 @@ static int say_what_is_left(const struct dns_task *task,
     return EXIT_AGAIN;
 }
 
+/* Time alone: a bar with a rate would say nothing more. */
+static void show_countdown(const struct dns_task *task, const struct countdown *countdown)
+{
+    char left[DURATION_TEXT_MAX], at[TIME_TEXT_MAX];
+    int64_t rest = countdown->end - clock_ms();
+    int64_t seconds = rest > 0 ? (rest + 999) / 1000 : 0;
+    progress_set(0, "%s left, until %s: %s", duration_text(seconds, left),
+                 time_text(countdown->until, at),
+                 task->options.lower_ttl ? "old TTLs run out"
+                 : task->options.back    ? "new records in caches"
+                                         : "old records in caches");
+}
+
 static int count(struct dns_task *task, const char *plan, struct countdown *countdown)
 {
-    char left[DURATION_TEXT_MAX];
     int64_t limit = task->options.timeout > 0
                         ? clock_ms() + (int64_t)task->options.timeout * 1000
                         : INT64_MAX;
@@ -256,15 +267,8 @@ static int count(struct dns_task *task, const char *plan, struct countdown *coun
         if (countdown->running && code == EXIT_DONE && next > countdown->end)
             next = countdown->end;
         do {
-            int64_t rest = countdown->end - clock_ms();
             if (countdown->running)
-                progress_set(
-                    (uint64_t)((countdown->length - (rest > 0 ? rest : 0)) / 1000),
-                    task->options.lower_ttl ? "%s until the old TTLs have run out"
-                    : task->options.back
-                        ? "%s until the new records are out of every cache"
-                        : "%s until the old records are out of every cache",
-                    duration_text(rest > 0 ? (rest + 999) / 1000 : 0, left));
+                show_countdown(task, countdown);
             if (clock_ms() >= limit)
                 return say_what_is_left(task, countdown);
             int64_t pause = next - clock_ms();
@@ -328,7 +332,7 @@ int dns_wait(struct dns_task *task)
     if (code != EXIT_DONE)
         return code;
     char waited[DURATION_TEXT_MAX];
-    print("%s: all %zu authoritative servers %s, and the %s (TTL %s) are out of every "
+    print("%s: all authoritative servers (%zu) %s, and the %s (TTL %s) are out of every "
           "cache",
           task->domain->name, task->look.server_count, waited_for(task, true),
           task->options.lower_ttl ? "old TTLs"

@@ -19,7 +19,7 @@
 
 #include "log_source.h"
 
-#define HEAD     "sluice log checkpoint 1\n"
+#define HEAD           "sluice log checkpoint 1\n"
 #define SIZE_MAX_BYTES (INT64_C(4) << 30)
 
 static bool failed(char *error, size_t error_size, const char *what, const char *path)
@@ -100,8 +100,8 @@ static bool put_file(const char *path, const char *text, size_t len, char *error
     return true;
 }
 
-bool log_checkpoint_write(const char *path, bool (*write)(void *arg, FILE *out), void *arg,
-                          char *error, size_t error_size)
+bool log_checkpoint_write(const char *path, bool (*write)(void *arg, FILE *out),
+                          void *arg, char *error, size_t error_size)
 {
     char *text = NULL;
     size_t len = 0;
@@ -146,10 +146,11 @@ static char *read_all(int fd, size_t *len)
 }
 
 /* The lines between head and end, each one's end made a NUL. */
-bool log_checkpoint_parse(char *text, size_t len, bool (*take)(void *arg, const char *line),
-                          void *arg)
+bool log_checkpoint_parse(char *text, size_t len,
+                          bool (*take)(void *arg, const char *line), void *arg)
 {
-    const size_t end_len = sizeof("end 0123456789abcdef\n") - 1, head_len = sizeof(HEAD) - 1;
+    const size_t end_len = sizeof("end 0123456789abcdef\n") - 1,
+                 head_len = sizeof(HEAD) - 1;
     char wanted[32];
     if (len < head_len + end_len || memcmp(text, HEAD, head_len) != 0 ||
         memchr(text, '\0', len))
@@ -187,8 +188,10 @@ enum log_checkpoint log_checkpoint_read(const char *path,
         return LOG_CHECKPOINT_DAMAGED;
     bool fine = log_checkpoint_parse(text, len, take, arg);
     if (!fine)
-        (void)snprintf(error, error_size, "%.300s: damaged, or not a checkpoint of this "
-                       "version; remove it to read the logs anew", path);
+        (void)snprintf(error, error_size,
+                       "%.300s: damaged, or not a checkpoint of this "
+                       "version; remove it to read the logs anew",
+                       path);
     free(text);
     return fine ? LOG_CHECKPOINT_READ : LOG_CHECKPOINT_DAMAGED;
 }

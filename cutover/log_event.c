@@ -37,7 +37,8 @@ const char *log_status_name(enum log_status status)
 
 bool log_event_is_forward(const struct log_line *line, const struct log_event *event)
 {
-    return event->kind == LOG_EVENT_DELIVERY && log_slice_is(line->service, "sluice-forward");
+    return event->kind == LOG_EVENT_DELIVERY &&
+           log_slice_is(line->service, "sluice-forward");
 }
 
 /* ---- deliveries ------------------------------------------------------------ */
@@ -226,8 +227,8 @@ static void client(struct log_cursor c, struct log_event *out)
 
 static void pickup(struct log_cursor c, struct log_event *out)
 {
-    if (!log_take(&c, "uid=") || !log_take_number(&c, &out->uid) || !log_take(&c, " from=<") ||
-        !log_take_address(&c, &out->from))
+    if (!log_take(&c, "uid=") || !log_take_number(&c, &out->uid) ||
+        !log_take(&c, " from=<") || !log_take_address(&c, &out->from))
         return;
     if (log_take(&c, " orig_id="))
         out->other_id = log_take_until(&c, ' ');
@@ -351,9 +352,12 @@ static void postsuper(struct log_slice rest, struct log_event *out)
         const char *text;
         enum log_super super;
     } words[] = {
-        { "placed on hold", LOG_SUPER_HOLD },    { "released from hold", LOG_SUPER_RELEASED },
-        { "requeued", LOG_SUPER_REQUEUED },      { "removed", LOG_SUPER_REMOVED },
-        { "expired", LOG_SUPER_EXPIRED },        { "deleted", LOG_SUPER_REMOVED },
+        { "placed on hold", LOG_SUPER_HOLD },
+        { "released from hold", LOG_SUPER_RELEASED },
+        { "requeued", LOG_SUPER_REQUEUED },
+        { "removed", LOG_SUPER_REMOVED },
+        { "expired", LOG_SUPER_EXPIRED },
+        { "deleted", LOG_SUPER_REMOVED },
     };
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (log_slice_is(rest, words[i].text)) {
@@ -365,12 +369,13 @@ static void postsuper(struct log_slice rest, struct log_event *out)
 /* ---- all ------------------------------------------------------------------- */
 
 /* The kinds that a daemon's lines may be of. */
-#define BIT(kind) (1u << (kind))
+#define BIT(kind)     (1u << (kind))
 #define SESSION_KINDS (BIT(LOG_EVENT_DISCONNECT) | BIT(LOG_EVENT_FENCE))
 static const unsigned kinds[] = {
     [LOG_DAEMON_OTHER] = 0,
-    [LOG_DAEMON_SMTPD] = BIT(LOG_EVENT_CLIENT) | BIT(LOG_EVENT_REFUSED) | BIT(LOG_EVENT_HOLD) |
-                         BIT(LOG_EVENT_REDIRECT) | BIT(LOG_EVENT_DISCONNECT),
+    [LOG_DAEMON_SMTPD] = BIT(LOG_EVENT_CLIENT) | BIT(LOG_EVENT_REFUSED) |
+                         BIT(LOG_EVENT_HOLD) | BIT(LOG_EVENT_REDIRECT) |
+                         BIT(LOG_EVENT_DISCONNECT),
     [LOG_DAEMON_PICKUP] = BIT(LOG_EVENT_PICKUP),
     [LOG_DAEMON_CLEANUP] = BIT(LOG_EVENT_MESSAGE_ID) | BIT(LOG_EVENT_REFUSED) |
                            BIT(LOG_EVENT_HOLD) | BIT(LOG_EVENT_REDIRECT) |

@@ -54,18 +54,23 @@ enum log_event_kind {
 };
 
 enum log_status {
-    LOG_STATUS_OTHER,         /* a word that is not known */
+    LOG_STATUS_OTHER, /* a word that is not known */
     LOG_STATUS_SENT,
     LOG_STATUS_DEFERRED,
-    LOG_STATUS_SOFTBOUNCE,    /* refused for good by the other side, kept by soft_bounce */
-    LOG_STATUS_BOUNCED,       /* (Sendmail: any error that is not "Deferred") */
+    LOG_STATUS_SOFTBOUNCE, /* refused for good by the other side, kept by soft_bounce */
+    LOG_STATUS_BOUNCED,    /* (Sendmail: any error that is not "Deferred") */
     LOG_STATUS_EXPIRED,
     LOG_STATUS_UNDELIVERABLE, /* address verification: no message */
     LOG_STATUS_DELIVERABLE,   /* the same */
 };
 
-enum log_super { LOG_SUPER_HOLD, LOG_SUPER_RELEASED, LOG_SUPER_REQUEUED,
-                 LOG_SUPER_REMOVED, LOG_SUPER_EXPIRED };
+enum log_super {
+    LOG_SUPER_HOLD,
+    LOG_SUPER_RELEASED,
+    LOG_SUPER_REQUEUED,
+    LOG_SUPER_REMOVED,
+    LOG_SUPER_EXPIRED
+};
 enum log_notice { LOG_NOTICE_FAILURE, LOG_NOTICE_DELAY, LOG_NOTICE_SUCCESS };
 
 struct log_event {
@@ -74,28 +79,28 @@ struct log_event {
     enum log_super super;
     enum log_notice notice;
     bool doubtful;
-    bool postmaster;              /* the notice goes to postmaster, not to the sender */
-    uint16_t relay_port;          /* 0: not logged */
-    int64_t size;                 /* -1: not logged */
+    bool postmaster;     /* the notice goes to postmaster, not to the sender */
+    uint16_t relay_port; /* 0: not logged */
+    int64_t size;        /* -1: not logged */
     int64_t nrcpt;
-    int64_t uid;                  /* -1 */
-    int64_t delay;                /* milliseconds since arrival; -1 */
-    int64_t taken, tried;         /* messages: "data=1/2" and bdat; -1: not logged */
+    int64_t uid;          /* -1 */
+    int64_t delay;        /* milliseconds since arrival; -1 */
+    int64_t taken, tried; /* messages: "data=1/2" and bdat; -1: not logged */
     int64_t number;
-    struct log_slice from;        /* without <>; quoted as logged; "": null sender */
-    struct log_slice to;          /* Sendmail may list several: log_event_next_to() */
+    struct log_slice from; /* without <>; quoted as logged; "": null sender */
+    struct log_slice to;   /* Sendmail may list several: log_event_next_to() */
     struct log_slice orig_to;
     struct log_slice client_name; /* "unknown" as logged */
     struct log_slice client_address;
-    struct log_slice user;        /* authenticated: sasl_username, auth= */
-    struct log_slice helo;        /* the milter's still has \xHH escapes */
-    struct log_slice message_id;  /* with <> as logged */
-    struct log_slice relay;       /* whole: "mx.new.example[192.0.2.1]:25", "none", "local" */
+    struct log_slice user;       /* authenticated: sasl_username, auth= */
+    struct log_slice helo;       /* the milter's still has \xHH escapes */
+    struct log_slice message_id; /* with <> as logged */
+    struct log_slice relay; /* whole: "mx.new.example[192.0.2.1]:25", "none", "local" */
     struct log_slice relay_name;
     struct log_slice relay_address;
     struct log_slice dsn;
-    struct log_slice text;        /* behind the status, without its parentheses */
-    struct log_slice remote_id;   /* "queued as ..." in a sent message's text */
+    struct log_slice text;      /* behind the status, without its parentheses */
+    struct log_slice remote_id; /* "queued as ..." in a sent message's text */
     struct log_slice other_id;
     struct log_slice verdict, home, reason, new_to, copy_to;
     struct log_slice spf, dkim, dmarc, header_from;

@@ -15,6 +15,8 @@
  */
 #include "log_field.h"
 
+#define DELAY_MAX 100000000 /* in any unit: nothing waits that long */
+
 /* One address: "<...>" without its brackets, or up to ',' . */
 static struct log_slice take_one(struct log_cursor *c)
 {
@@ -56,7 +58,8 @@ static void split_relay(struct log_slice relay, struct log_slice *name,
 {
     uint16_t port;
     log_split_peer(relay, name, address, &port);
-    while (name->len && (name->text[name->len - 1] == ' ' || name->text[name->len - 1] == '.'))
+    while (name->len &&
+           (name->text[name->len - 1] == ' ' || name->text[name->len - 1] == '.'))
         name->len--;
 }
 
@@ -93,11 +96,14 @@ static void sender(struct log_cursor c, struct log_event *out)
     out->kind = LOG_EVENT_QUEUED;
 }
 
+/* "00:01:02", "1+00:01:02"; -1: not a delay. */
 static int64_t clock_ms(struct log_slice text)
 {
     struct log_cursor c = log_cursor_of(text);
     int64_t value, seconds = 0;
     while (log_take_number(&c, &value)) {
+        if (value > DELAY_MAX || seconds > DELAY_MAX)
+            return -1;
         if (log_take(&c, "+")) { /* days */
             seconds = value * 24;
             continue;

@@ -13,20 +13,29 @@ static struct log_slice bare(struct log_slice value)
     return value;
 }
 
-#define WORD(key, field)                                          \
-    {                                                             \
-        key, sizeof(key) - 1, offsetof(struct log_event, field)   \
+#define WORD(key, field)                                                                 \
+    {                                                                                    \
+        key, sizeof(key) - 1, offsetof(struct log_event, field)                          \
     }
 
 static const struct {
     const char *key;
     size_t len, place;
 } words[] = {
-    WORD("verdict", verdict), WORD("to", to),         WORD("home", home),
-    WORD("from", from),       WORD("client", client_address),
-    WORD("helo", helo),       WORD("auth", user),     WORD("reason", reason),
-    WORD("new", new_to),      WORD("copy", copy_to),  WORD("spf", spf),
-    WORD("dkim", dkim),       WORD("dmarc", dmarc),   WORD("header-from", header_from),
+    WORD("verdict", verdict),
+    WORD("to", to),
+    WORD("home", home),
+    WORD("from", from),
+    WORD("client", client_address),
+    WORD("helo", helo),
+    WORD("auth", user),
+    WORD("reason", reason),
+    WORD("new", new_to),
+    WORD("copy", copy_to),
+    WORD("spf", spf),
+    WORD("dkim", dkim),
+    WORD("dmarc", dmarc),
+    WORD("header-from", header_from),
     WORD("outbound", from),
 };
 

@@ -67,7 +67,8 @@ static bool is_id(char c)
 
 struct log_slice log_remote_id(struct log_slice reply)
 {
-    static const char queued[] = "queued as ", accepted[] = " Message accepted", id[] = " id=";
+    static const char queued[] = "queued as ", accepted[] = " Message accepted",
+                      id[] = " id=";
     const char *end = reply.text + reply.len, *p, *begin;
     p = memmem(reply.text, reply.len, queued, sizeof(queued) - 1);
     begin = p ? p + sizeof(queued) - 1 : NULL;

@@ -108,8 +108,8 @@ bool log_file_seek(struct log_file *file, int64_t offset)
         at = 0;
     }
     while (at < offset) {
-        size_t want = offset - at < (int64_t)sizeof(block) ? (size_t)(offset - at)
-                                                          : sizeof(block);
+        size_t want =
+            offset - at < (int64_t)sizeof(block) ? (size_t)(offset - at) : sizeof(block);
         ssize_t n = read_gzip(file, block, want);
         if (n <= 0)
             return false;

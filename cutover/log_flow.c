@@ -87,8 +87,8 @@ static struct log_slice text_of(const struct log_message *m, enum log_flow_text 
 }
 
 /* The new message is the old one under another id. */
-static void inherit(struct joined *j, struct log_message *m, const struct log_message *from,
-                    enum log_flow_origin origin)
+static void inherit(struct joined *j, struct log_message *m,
+                    const struct log_message *from, enum log_flow_origin origin)
 {
     static const enum log_flow_text texts[] = {
         LOG_FLOW_CLIENT_NAME, LOG_FLOW_CLIENT, LOG_FLOW_USER, LOG_FLOW_HELO,
@@ -113,8 +113,8 @@ static void inherit_recipients(struct joined *j, struct log_message *m,
 {
     for (size_t i = 0; i < from->recipient_count; i++) {
         const struct log_recipient *old = &from->recipients[i];
-        struct log_recipient *r = log_pool_recipient(
-            j->flow, m, slice_of(old->to), slice_of(old->orig_to));
+        struct log_recipient *r =
+            log_pool_recipient(j->flow, m, slice_of(old->to), slice_of(old->orig_to));
         if (!r)
             continue;
         if (!log_pool_text(m, &r->mailbox, slice_of(old->mailbox)) ||
@@ -234,7 +234,8 @@ static struct log_message *on_delivery(struct joined *j, struct log_recipient **
         log_event_next_to(e, &at, &to);
         *recipient = log_flow_recipient(m, to, e->orig_to);
     }
-    if (e->other_id.len && (child = find(j, e->other_id)) && child != m && !child->begun) {
+    if (e->other_id.len && (child = find(j, e->other_id)) && child != m &&
+        !child->begun) {
         log_flow_settle(j->flow, child);
         inherit(j, child, m, LOG_FLOW_BY_FORWARD);
     }
@@ -412,7 +413,8 @@ static bool may_wait(const struct log_line *line)
     switch (line->daemon) {
     case LOG_DAEMON_SMTPD:
         return begins(line->rest, "client=") &&
-               !memmem(line->rest.text, line->rest.len, "orig_queue_id=", 14);
+               (!memchr(line->rest.text, ',', line->rest.len) ||
+                !memmem(line->rest.text, line->rest.len, "orig_queue_id=", 14));
     case LOG_DAEMON_CLEANUP:
         return begins(line->rest, "message-id=");
     case LOG_DAEMON_MILTER:
@@ -475,8 +477,14 @@ void log_flow_settle(struct log_flow *flow, struct log_message *message)
     for (; notes; notes = notes->next) {
         struct log_event event;
         struct log_line line = {
-            text_of(message, LOG_FLOW_HOST), none, none, notes->daemon, 0,
-            text_of(message, LOG_FLOW_ID), { notes->rest, notes->len }, none,
+            text_of(message, LOG_FLOW_HOST),
+            none,
+            none,
+            notes->daemon,
+            0,
+            text_of(message, LOG_FLOW_ID),
+            { notes->rest, notes->len },
+            none,
             LOG_STAMP_JOURNAL,
         };
         message->last = notes->us;

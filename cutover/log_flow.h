@@ -30,29 +30,29 @@ enum log_flow_text {
     LOG_FLOW_HOST,
     LOG_FLOW_FROM,
     LOG_FLOW_CLIENT_NAME,
-    LOG_FLOW_CLIENT,      /* address */
+    LOG_FLOW_CLIENT, /* address */
     LOG_FLOW_USER,
-    LOG_FLOW_HELO,        /* of the milter: with its \xHH */
+    LOG_FLOW_HELO, /* of the milter: with its \xHH */
     LOG_FLOW_MESSAGE_ID,
-    LOG_FLOW_DMARC,       /* "pass", "fail", ...; "" not verified */
-    LOG_FLOW_ORIGIN,      /* its queue id before; of a notice: that of its cause */
+    LOG_FLOW_DMARC,  /* "pass", "fail", ...; "" not verified */
+    LOG_FLOW_ORIGIN, /* its queue id before; of a notice: that of its cause */
     LOG_FLOW_TEXTS
 };
 
 enum log_flow_state {
-    LOG_FLOW_OPEN,        /* being received */
-    LOG_FLOW_QUEUED,      /* qmgr had it */
-    LOG_FLOW_HELD,        /* on hold */
+    LOG_FLOW_OPEN,   /* being received */
+    LOG_FLOW_QUEUED, /* qmgr had it */
+    LOG_FLOW_HELD,   /* on hold */
 };
 
 enum log_flow_origin {
-    LOG_FLOW_BY_NONE,     /* its beginning was not seen */
+    LOG_FLOW_BY_NONE, /* its beginning was not seen */
     LOG_FLOW_BY_SMTP,
     LOG_FLOW_BY_PICKUP,
-    LOG_FLOW_BY_REQUEUE,  /* postsuper -r; origin is the id before */
-    LOG_FLOW_BY_FORWARD,  /* local(8)'s alias or .forward */
-    LOG_FLOW_BY_NOTICE,   /* a bounce */
-    LOG_FLOW_BY_FILTER,   /* given back by a content filter */
+    LOG_FLOW_BY_REQUEUE, /* postsuper -r; origin is the id before */
+    LOG_FLOW_BY_FORWARD, /* local(8)'s alias or .forward */
+    LOG_FLOW_BY_NOTICE,  /* a bounce */
+    LOG_FLOW_BY_FILTER,  /* given back by a content filter */
 };
 
 struct log_recipient {
@@ -66,9 +66,9 @@ struct log_recipient {
     int64_t first, last; /* of the attempts, microseconds */
     uint32_t attempts;
     enum log_status status;
-    bool forward;        /* the last one went by sluice-forward */
-    bool doubtful;       /* see log_event.h */
-    uint8_t mark;        /* the caller's, saved with it; 0 first */
+    bool forward;  /* the last one went by sluice-forward */
+    bool doubtful; /* see log_event.h */
+    uint8_t mark;  /* the caller's, saved with it; 0 first */
 };
 
 struct log_message {
@@ -78,7 +78,7 @@ struct log_message {
     enum log_flow_state state;
     enum log_flow_origin origin;
     enum log_flow_origin entry; /* how it came in under its first id */
-    uint32_t mark;       /* the caller's, saved with it; 0 first */
+    uint32_t mark;              /* the caller's, saved with it; 0 first */
     struct log_recipient *recipients;
     size_t recipient_count;
     /* private */
@@ -92,8 +92,8 @@ struct log_message {
     size_t recipient_size;
     uint32_t *index; /* of many recipients */
     size_t index_size;
-    size_t finals;   /* recipients with an end */
-    bool begun;      /* its first line was seen */
+    size_t finals; /* recipients with an end */
+    bool begun;    /* its first line was seen */
     bool sendmail;
 };
 

@@ -28,7 +28,8 @@ static void save_recipient(const struct log_recipient *r, FILE *out)
     log_number_put(out, r->last);
     log_number_put(out, r->attempts);
     log_number_put(out, r->status);
-    log_number_put(out, (r->forward ? FLAG_FORWARD : 0) | (r->doubtful ? FLAG_DOUBTFUL : 0));
+    log_number_put(out,
+                   (r->forward ? FLAG_FORWARD : 0) | (r->doubtful ? FLAG_DOUBTFUL : 0));
     log_number_put(out, r->mark);
     putc('\n', out);
 }
@@ -49,7 +50,8 @@ void log_flow_save(struct log_flow *flow, FILE *out)
             log_number_put(out, m->origin);
             log_number_put(out, m->entry);
             log_number_put(out, m->mark);
-            log_number_put(out, (m->begun ? FLAG_BEGUN : 0) | (m->sendmail ? FLAG_SENDMAIL : 0) |
+            log_number_put(out, (m->begun ? FLAG_BEGUN : 0) |
+                                    (m->sendmail ? FLAG_SENDMAIL : 0) |
                                     (m->noted_queue ? FLAG_QUEUED : 0));
             for (enum log_flow_text t = TEXT_FIRST; t < LOG_FLOW_TEXTS; t++)
                 log_word_put(out, log_flow_text(m, t));
@@ -77,12 +79,14 @@ static bool get_numbers(const char **at, struct numbers *n)
            log_number_get(at, 0, LOG_FLOW_HELD, &n->state) &&
            log_number_get(at, 0, LOG_FLOW_BY_FILTER, &n->origin) &&
            log_number_get(at, 0, LOG_FLOW_BY_FILTER, &n->entry) &&
-           log_number_get(at, 0, UINT32_MAX, &n->mark) && log_number_get(at, 0, 7, &n->flags);
+           log_number_get(at, 0, UINT32_MAX, &n->mark) &&
+           log_number_get(at, 0, 7, &n->flags);
 }
 
 static bool load_message(struct log_flow *flow, const char *at)
 {
-    char id[LOG_FLOW_TEXT_MAX + 1], host[LOG_FLOW_TEXT_MAX + 1], text[LOG_FLOW_TEXT_MAX + 1];
+    char id[LOG_FLOW_TEXT_MAX + 1], host[LOG_FLOW_TEXT_MAX + 1],
+        text[LOG_FLOW_TEXT_MAX + 1];
     struct numbers n;
     if (!log_word_get(&at, id, sizeof(id)) || !log_word_get(&at, host, sizeof(host)) ||
         !get_numbers(&at, &n) || !*id ||

@@ -126,7 +126,8 @@ void log_line_text(const char *text, const char *end, struct log_line *out)
     size_t len = (size_t)(p - text);
     if (end - p < 2 || p[0] != ':' || p[1] != ' ' || len < 5 || len > ID_MAX)
         return;
-    bool sendmail = out->daemon == LOG_DAEMON_SENDMAIL || out->daemon == LOG_DAEMON_MILTER;
+    bool sendmail =
+        out->daemon == LOG_DAEMON_SENDMAIL || out->daemon == LOG_DAEMON_MILTER;
     if (!(all & (CHAR_HEX | CHAR_LONG)) && (!sendmail || len < SENDMAIL_ID_MIN))
         return;
     out->id = (struct log_slice){ text, len };
@@ -142,7 +143,8 @@ static bool take_tag(const char *text, const char *end, struct log_line *out)
     end--;
     if (end[-1] == ']') {
         const char *p = --end;
-        for (uint32_t unit = 1; p > text && p[-1] >= '0' && p[-1] <= '9'; p--, unit *= 10) {
+        for (uint32_t unit = 1; p > text && p[-1] >= '0' && p[-1] <= '9';
+             p--, unit *= 10) {
             if (unit <= 1000000000)
                 pid += unit * (uint32_t)(p[-1] - '0');
         }
@@ -211,8 +213,8 @@ bool log_line_parse(struct log_clock *clock, const char *text, size_t len,
 {
     const char *end = text + len;
     const struct log_slice none = { "", 0 };
-    *out = (struct log_line){ none, none, none, LOG_DAEMON_OTHER, 0, none, none, none,
-                              LOG_STAMP_TRADITIONAL };
+    *out = (struct log_line){ none, none, none, LOG_DAEMON_OTHER,     0,
+                              none, none, none, LOG_STAMP_TRADITIONAL };
     while (end > text && (end[-1] == '\r' || end[-1] == '\n'))
         end--;
     if (end == text)
@@ -220,6 +222,8 @@ bool log_line_parse(struct log_clock *clock, const char *text, size_t len,
     if (*text == '{')
         return log_journal_parse(text, (size_t)(end - text), clock->scratch, out);
     text = skip_priority(text, end);
+    if (text == end)
+        return false;
     return *text >= '0' && *text <= '9' ? take_iso(text, end, out)
                                         : take_traditional(text, end, out);
 }

@@ -69,7 +69,7 @@ enum log_daemon {
 enum log_stamp {
     LOG_STAMP_TRADITIONAL, /* whole seconds, no year, no zone */
     LOG_STAMP_ISO,
-    LOG_STAMP_JOURNAL,     /* microseconds since 1970 */
+    LOG_STAMP_JOURNAL, /* microseconds since 1970 */
 };
 
 struct log_line {
@@ -79,18 +79,18 @@ struct log_line {
                                  before: "sluice-forward"; of "postfix/smtp" the
                                  instance "postfix"; of "sm-mta" "" */
     enum log_daemon daemon;
-    uint32_t pid;             /* 0: none */
-    struct log_slice id;      /* queue id, "": none (NOQUEUE too) */
-    struct log_slice rest;    /* behind "ID: ", or the whole text */
-    struct log_slice stamp;   /* as written */
+    uint32_t pid;           /* 0: none */
+    struct log_slice id;    /* queue id, "": none (NOQUEUE too) */
+    struct log_slice rest;  /* behind "ID: ", or the whole text */
+    struct log_slice stamp; /* as written */
     enum log_stamp stamp_kind;
 };
 
 /* Of one source (a log with its rotated files). */
 struct log_clock {
-    int64_t latest;       /* unix seconds: no line is younger, by a day at most */
-    int64_t last;         /* unix microseconds of the line before; LOG_NO_TIME */
-    char minute[20];      /* what the rest is computed for: stamp without seconds */
+    int64_t latest;  /* unix seconds: no line is younger, by a day at most */
+    int64_t last;    /* unix microseconds of the line before; LOG_NO_TIME */
+    char minute[20]; /* what the rest is computed for: stamp without seconds */
     size_t minute_len;
     int64_t minute_start; /* unix seconds */
     char scratch[LOG_LINE_MAX];

@@ -12,12 +12,12 @@
 
 #include "addr.h"
 
-#define CHUNK_SIZE   1000
-#define SWEEP_FIRST  65536u
-#define INDEX_FROM   16 /* recipients; fewer are looked through */
-#define HOUR_US      (INT64_C(3600) * 1000000)
-#define OPEN_US      (2 * HOUR_US)
-#define QUEUED_US    (40 * 24 * HOUR_US)
+#define CHUNK_SIZE  1000
+#define SWEEP_FIRST 65536u
+#define INDEX_FROM  16 /* recipients; fewer are looked through */
+#define HOUR_US     (INT64_C(3600) * 1000000)
+#define OPEN_US     (2 * HOUR_US)
+#define QUEUED_US   (40 * 24 * HOUR_US)
 
 struct log_chunk {
     struct log_chunk *next;
@@ -160,8 +160,8 @@ static bool make_index(struct log_message *m)
     return true;
 }
 
-static struct log_recipient *find_recipient(const struct log_message *m, struct log_slice to,
-                                            struct log_slice orig_to)
+static struct log_recipient *find_recipient(const struct log_message *m,
+                                            struct log_slice to, struct log_slice orig_to)
 {
     if (m->index) {
         uint32_t at = m->index[index_place(m, to, orig_to)];
@@ -196,8 +196,7 @@ static struct log_recipient *add_recipient(struct log_message *m, struct log_sli
 {
     if (m->recipient_count == m->recipient_size) {
         size_t size = m->recipient_size ? m->recipient_size * 2 : 2;
-        struct log_recipient *grown =
-            realloc(m->recipients, size * sizeof(*grown));
+        struct log_recipient *grown = realloc(m->recipients, size * sizeof(*grown));
         if (!grown)
             return NULL;
         m->recipients = grown;
@@ -216,8 +215,9 @@ static struct log_recipient *add_recipient(struct log_message *m, struct log_sli
     return r;
 }
 
-struct log_recipient *log_pool_recipient(struct log_flow *flow, struct log_message *message,
-                                         struct log_slice to, struct log_slice orig_to)
+struct log_recipient *log_pool_recipient(struct log_flow *flow,
+                                         struct log_message *message, struct log_slice to,
+                                         struct log_slice orig_to)
 {
     char first[ADDR_TEXT_MAX + 1], second[ADDR_TEXT_MAX + 1];
     to = shortened(canonical(to, first));
@@ -253,10 +253,18 @@ static uint64_t hash_of(struct log_slice host, struct log_slice id)
     return is_short(id) ? hash_bytes(hash, host) : hash;
 }
 
-static bool is_same(const struct log_message *m, struct log_slice host, struct log_slice id)
+static bool has_text(const char *text, struct log_slice slice)
 {
-    return log_slice_equal(slice_of(m->texts[LOG_FLOW_ID]), id) &&
-           (!is_short(id) || log_slice_equal(slice_of(m->texts[LOG_FLOW_HOST]), host));
+    if (!text)
+        return slice.len == 0;
+    return strncmp(text, slice.text, slice.len) == 0 && !text[slice.len];
+}
+
+static bool is_same(const struct log_message *m, struct log_slice host,
+                    struct log_slice id)
+{
+    return has_text(m->texts[LOG_FLOW_ID], id) &&
+           (!is_short(id) || has_text(m->texts[LOG_FLOW_HOST], host));
 }
 
 static bool is_old(const struct log_message *m, int64_t us)
@@ -323,7 +331,8 @@ static void sweep(struct log_flow *flow, int64_t us)
         flow->free_list = next;
     }
     flow->sweep_at = flow->counts.in_flight * 2 > SWEEP_FIRST
-                         ? (size_t)flow->counts.in_flight * 2 : SWEEP_FIRST;
+                         ? (size_t)flow->counts.in_flight * 2
+                         : SWEEP_FIRST;
     if (flow->sweep_at > LOG_FLOW_MAX && flow->counts.in_flight < LOG_FLOW_MAX)
         flow->sweep_at = LOG_FLOW_MAX;
 }
@@ -331,8 +340,13 @@ static void sweep(struct log_flow *flow, int64_t us)
 void log_pool_reset(struct log_message *m, int64_t us)
 {
     struct log_message empty = {
-        .first = us, .last = us, .size = -1, .next = m->next, .hash = m->hash,
-        .chunks = m->chunks, .recipients = m->recipients,
+        .first = us,
+        .last = us,
+        .size = -1,
+        .next = m->next,
+        .hash = m->hash,
+        .chunks = m->chunks,
+        .recipients = m->recipients,
         .recipient_size = m->recipient_size,
     };
     char id[64];
@@ -350,7 +364,8 @@ void log_pool_reset(struct log_message *m, int64_t us)
     free_texts(m, true);
     /* In the chunk that is kept: no allocation, so it cannot fail. */
     log_pool_text(m, &m->texts[LOG_FLOW_ID], (struct log_slice){ id, name.len });
-    log_pool_text(m, &m->texts[LOG_FLOW_HOST], (struct log_slice){ host_text, place.len });
+    log_pool_text(m, &m->texts[LOG_FLOW_HOST],
+                  (struct log_slice){ host_text, place.len });
 }
 
 static struct log_message *get_message(struct log_flow *flow)
@@ -403,8 +418,7 @@ struct log_message *log_pool_add(struct log_flow *flow, struct log_slice host,
 
 void log_flow_drop(struct log_flow *flow, struct log_message *message)
 {
-    struct log_message **link =
-        &flow->buckets[message->hash & (flow->bucket_count - 1)];
+    struct log_message **link = &flow->buckets[message->hash & (flow->bucket_count - 1)];
     while (*link && *link != message)
         link = &(*link)->next;
     if (!*link)

@@ -32,8 +32,9 @@ void log_pool_reset(struct log_message *message, int64_t us);
 bool log_pool_text(struct log_message *message, char **place, struct log_slice value);
 
 /* The recipient of these, added where there is none; NULL: the limit or no memory. */
-struct log_recipient *log_pool_recipient(struct log_flow *flow, struct log_message *message,
-                                         struct log_slice to, struct log_slice orig_to);
+struct log_recipient *log_pool_recipient(struct log_flow *flow,
+                                         struct log_message *message, struct log_slice to,
+                                         struct log_slice orig_to);
 
 bool log_status_is_final(enum log_status status);
 

@@ -188,7 +188,8 @@ enum log_read log_reader_next(struct log_reader *reader, const struct log_record
         if (!reader->heads[i].ready && ready_head(reader, i) == LOG_READ_FAILED)
             return LOG_READ_FAILED;
         if (reader->heads[i].ready &&
-            (best == LOG_SOURCES_MAX || reader->heads[i].order < reader->heads[best].order))
+            (best == LOG_SOURCES_MAX ||
+             reader->heads[i].order < reader->heads[best].order))
             best = i;
     }
     if (best == LOG_SOURCES_MAX) {
@@ -248,9 +249,10 @@ void log_reader_save(const struct log_reader *reader, FILE *out)
         log_source_mark(&reader->sources[i], &mark);
         if (!mark.known)
             continue;
-        fprintf(out,
-                "source %" PRIu64 " %" PRIu64 " %" PRId64 " %016" PRIx64 " %" PRId64 " %d ",
-                mark.device, mark.inode, mark.offset, mark.digest, mark.last, mark.skipping);
+        fprintf(
+            out,
+            "source %" PRIu64 " %" PRIu64 " %" PRId64 " %016" PRIx64 " %" PRId64 " %d ",
+            mark.device, mark.inode, mark.offset, mark.digest, mark.last, mark.skipping);
         for (const char *p = reader->sources[i].path; *p; p++)
             if ((unsigned char)*p <= ' ' || *p == '\\' || *p == 0x7f)
                 fprintf(out, "\\x%02x", (unsigned)(unsigned char)*p);
@@ -281,8 +283,8 @@ bool log_reader_load(struct log_reader *reader, const char *line)
     int skipping, used = 0;
     if (sscanf(line,
                "source %" SCNu64 " %" SCNu64 " %" SCNd64 " %" SCNx64 " %" SCNd64 " %d %n",
-               &mark.device, &mark.inode, &mark.offset, &mark.digest, &mark.last, &skipping,
-               &used) != 6 ||
+               &mark.device, &mark.inode, &mark.offset, &mark.digest, &mark.last,
+               &skipping, &used) != 6 ||
         used == 0 || mark.offset <= 0 || (skipping != 0 && skipping != 1))
         return false;
     mark.skipping = skipping == 1;

@@ -74,7 +74,8 @@ void log_reader_without_rotated(struct log_reader *reader);
 /* Lines that pick() wants are given as they are, with event.kind LOG_EVENT_NONE and
  * nothing else in event; the others are passed over. For a caller who does not need
  * the events of most lines: log_event_parse() is half of the work. */
-void log_reader_pick(struct log_reader *reader, bool (*pick)(const struct log_line *line));
+void log_reader_pick(struct log_reader *reader,
+                     bool (*pick)(const struct log_line *line));
 /* Before log_reader_add(): go on after the end; rotation by rename, truncation and
  * copytruncate are noticed. */
 void log_reader_follow(struct log_reader *reader);
@@ -105,8 +106,8 @@ bool log_reader_load(struct log_reader *reader, const char *line);
 
 /* Calls write(arg, file) on path.tmp, then fsync and rename; with a last line that
  * holds a digest of all the others. false: error is one line. */
-bool log_checkpoint_write(const char *path, bool (*write)(void *arg, FILE *out), void *arg,
-                          char *error, size_t error_size);
+bool log_checkpoint_write(const char *path, bool (*write)(void *arg, FILE *out),
+                          void *arg, char *error, size_t error_size);
 /* Calls take(arg, line) for each line; false of it is LOG_CHECKPOINT_DAMAGED. */
 enum log_checkpoint {
     LOG_CHECKPOINT_READ,
@@ -114,8 +115,8 @@ enum log_checkpoint {
     LOG_CHECKPOINT_DAMAGED, /* error is one line */
 };
 /* log_checkpoint_read()'s, of text in memory (len bytes and a NUL), which it changes. */
-bool log_checkpoint_parse(char *text, size_t len, bool (*take)(void *arg, const char *line),
-                          void *arg);
+bool log_checkpoint_parse(char *text, size_t len,
+                          bool (*take)(void *arg, const char *line), void *arg);
 enum log_checkpoint log_checkpoint_read(const char *path,
                                         bool (*take)(void *arg, const char *line),
                                         void *arg, char *error, size_t error_size);

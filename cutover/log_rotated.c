@@ -59,8 +59,8 @@ static int compare(const void *left, const void *right)
     return order ? order : (int)a->gzip - (int)b->gzip;
 }
 
-static bool add(struct list *list, const char *folder, size_t folder_len, const char *name,
-                const struct entry *like)
+static bool add(struct list *list, const char *folder, size_t folder_len,
+                const char *name, const struct entry *like)
 {
     if (list->count == LOG_ROTATED_MAX) {
         errno = E2BIG;

@@ -31,12 +31,18 @@ uint64_t log_digest(uint64_t seed, const char *text, size_t len)
     return hash;
 }
 
-bool log_source_init(struct log_source *source, const char *path, struct log_counts *counts)
+bool log_source_init(struct log_source *source, const char *path,
+                     struct log_counts *counts)
 {
     *source = (struct log_source){
-        .path = strdup(path), .with_rotated = true, .counts = counts,
-        .standard_input = strcmp(path, "-") == 0, .buffer = malloc(BUFFER_SIZE),
-        .size = BUFFER_SIZE, .since = INT64_MIN, .skip_before = INT64_MIN,
+        .path = strdup(path),
+        .with_rotated = true,
+        .counts = counts,
+        .standard_input = strcmp(path, "-") == 0,
+        .buffer = malloc(BUFFER_SIZE),
+        .size = BUFFER_SIZE,
+        .since = INT64_MIN,
+        .skip_before = INT64_MIN,
     };
     log_clock_init(&source->clock, (int64_t)time(NULL));
     return source->path && source->buffer;
@@ -73,8 +79,8 @@ static bool failed(struct log_source *s, const char *path, int error)
 {
     char reason[128];
     if (error == EBADMSG)
-        (void)snprintf(s->error, sizeof(s->error), "%.300s: its gzip data are damaged or cut",
-                       path);
+        (void)snprintf(s->error, sizeof(s->error),
+                       "%.300s: its gzip data are damaged or cut", path);
     else
         (void)snprintf(s->error, sizeof(s->error), "%.300s: %s", path,
                        strerror_r(error, reason, sizeof(reason)));
@@ -123,8 +129,8 @@ static bool open_one(struct log_source *s, const char *path, bool rotated)
         return errno == ENOENT ? true : failed(s, path, errno);
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         close(fd);
-        (void)snprintf(s->error, sizeof(s->error), "%.300s: not a file (\"-\": standard input)",
-                       path);
+        (void)snprintf(s->error, sizeof(s->error),
+                       "%.300s: not a file (\"-\": standard input)", path);
         return false;
     }
     bool old = rotated && !s->mark.known && (int64_t)st.st_mtime < s->since;
@@ -305,9 +311,9 @@ static bool is_unchanged(struct log_source *s)
         return false;
     if ((int64_t)tail > s->offset)
         tail = (size_t)s->offset;
-    return tail == 0 || (pread(fd, now, tail, (off_t)(s->offset - (int64_t)tail)) ==
-                             (ssize_t)tail &&
-                         memcmp(now, s->buffer + s->begin - tail, tail) == 0);
+    return tail == 0 ||
+           (pread(fd, now, tail, (off_t)(s->offset - (int64_t)tail)) == (ssize_t)tail &&
+            memcmp(now, s->buffer + s->begin - tail, tail) == 0);
 }
 
 /* Finds the place again among the files as they are named now. */
@@ -443,7 +449,8 @@ static enum step at_end(struct log_source *s, const char **text, size_t *len)
     if (s->standard_input) {
         s->ended = true;
         return s->end > s->begin && give_line(s, s->end - s->begin, true, text, len)
-                   ? (s->begin = s->end, STEP_LINE) : STEP_END;
+                   ? (s->begin = s->end, STEP_LINE)
+                   : STEP_END;
     }
     if (!s->follow)
         return STEP_END;
@@ -474,10 +481,17 @@ static bool buffered_line(struct log_source *s, const char **text, size_t *len)
     }
 }
 
-enum log_source_result log_source_next(struct log_source *s, const char **text, size_t *len)
+enum log_source_result log_source_next(struct log_source *s, const char **text,
+                                       size_t *len)
 {
     if (!s->opened && !open_source(s))
         return LOG_SOURCE_FAILED;
+    if (s->rested && s->file_count > 0 && !is_unchanged(s)) {
+        s->counts->truncated++;
+        if (!open_again(s))
+            return LOG_SOURCE_FAILED;
+    }
+    s->rested = false;
     for (;;) {
         if (buffered_line(s, text, len))
             return LOG_SOURCE_LINE;
@@ -494,6 +508,7 @@ enum log_source_result log_source_next(struct log_source *s, const char **text, 
         case STEP_MORE:
             continue;
         case STEP_END:
+            s->rested = s->follow && !s->standard_input;
             return LOG_SOURCE_END;
         case STEP_FAILED:
             return LOG_SOURCE_FAILED;

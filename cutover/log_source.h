@@ -17,10 +17,10 @@
 struct log_mark {
     bool known;
     uint64_t device, inode;
-    int64_t offset;     /* of the next line, in the uncompressed text */
-    uint64_t digest;    /* of the LOG_TAIL bytes before it, or of all of them */
-    int64_t last;       /* log_clock.last */
-    bool skipping;      /* in the middle of a line that is too long */
+    int64_t offset;  /* of the next line, in the uncompressed text */
+    uint64_t digest; /* of the LOG_TAIL bytes before it, or of all of them */
+    int64_t last;    /* log_clock.last */
+    bool skipping;   /* in the middle of a line that is too long */
 };
 
 struct log_source {
@@ -32,6 +32,7 @@ struct log_source {
     struct log_mark mark; /* where to begin */
     int64_t skip_before;  /* microseconds: the mark was not found, but these are known */
     bool opened, was_open;
+    bool rested;             /* its end was reached: it may have been truncated since */
     struct log_file **files; /* from the one that is read to the newest */
     char **names;
     size_t file_count, file_size;

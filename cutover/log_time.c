@@ -27,8 +27,8 @@ static int64_t days_of(int64_t year, int month, int day)
 {
     static const int before[] = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 };
     int64_t y = year - (month <= 2); /* the leap day of this year is not yet over */
-    return (year - 1970) * 365 + (y / 4 - y / 100 + y / 400) - (1969 / 4 - 1969 / 100 +
-           1969 / 400) + before[month - 1] + day - 1;
+    return (year - 1970) * 365 + (y / 4 - y / 100 + y / 400) -
+           (1969 / 4 - 1969 / 100 + 1969 / 400) + before[month - 1] + day - 1;
 }
 
 static int month_of(const char *p)
@@ -72,8 +72,12 @@ static bool is_local(const struct local *at, int64_t unix_s)
 static bool in_year(const struct local *at, int year, int64_t near, int64_t *out)
 {
     static const int64_t shifts[] = { -3600, 3600, -1800, 1800, -7200, 7200 };
-    struct tm tm = { .tm_year = year - 1900, .tm_mon = at->month - 1, .tm_mday = at->day,
-                     .tm_hour = at->hour, .tm_min = at->minute, .tm_isdst = -1 };
+    struct tm tm = { .tm_year = year - 1900,
+                     .tm_mon = at->month - 1,
+                     .tm_mday = at->day,
+                     .tm_hour = at->hour,
+                     .tm_min = at->minute,
+                     .tm_isdst = -1 };
     if (!is_day(year, at->month, at->day))
         return false;
     int64_t t = (int64_t)mktime(&tm);
@@ -109,7 +113,8 @@ static bool nearest_year(const struct local *at, int64_t last, int64_t *out)
         return true;
     for (int other = year - 1; other <= year + 1; other += 2) {
         int64_t t;
-        if (in_year(at, other, last, &t) && (!found || apart(t, last) < apart(*out, last))) {
+        if (in_year(at, other, last, &t) &&
+            (!found || apart(t, last) < apart(*out, last))) {
             *out = t;
             found = true;
         }
@@ -121,7 +126,8 @@ static bool nearest_year(const struct local *at, int64_t last, int64_t *out)
 static bool local_minute(struct log_clock *clock, const char *stamp, int64_t *out)
 {
     const size_t len = 13;
-    struct local at = { month_of(stamp), two(stamp + 4), two(stamp + 7), two(stamp + 10) };
+    struct local at = { month_of(stamp), two(stamp + 4), two(stamp + 7),
+                        two(stamp + 10) };
     if (clock->minute_len == len && memcmp(clock->minute, stamp, len) == 0) {
         *out = clock->minute_start;
         return true;
@@ -160,7 +166,8 @@ static bool zone_offset(const char *p, const char *end, int64_t *seconds)
     if ((len != 6 || p[3] != ':') && len != 5)
         return false;
     int hours = two(p + 1), minutes = two(end - 2);
-    if ((*p != '+' && *p != '-') || hours < 0 || hours > 23 || minutes < 0 || minutes > 59)
+    if ((*p != '+' && *p != '-') || hours < 0 || hours > 23 || minutes < 0 ||
+        minutes > 59)
         return false;
     *seconds = hours * 3600 + minutes * 60;
     if (*p == '-')

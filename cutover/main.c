@@ -141,7 +141,7 @@ static const struct command commands[] = {
       "  --only, --except NAME this part of the plan, as \"@\" or \"@/MX\"; may be repeated\n"
       "  --format FORMAT       diff: table, zone or nsupdate alone\n"
       "  --rules               check: before the change, the rules alone\n"
-      "  --rule NAME           check: this rule alone (\"spf\": all of SPF); may be repeated\n"
+      "  --rule NAME           check: of the rules this alone (\"spf\": all of SPF); may be repeated\n"
       "  --senders FILE        check: addresses that send as the domain, one on each line,\n"
       "                        besides those of sluice auth report\n"
       "  --yes                 apply: do not ask\n"

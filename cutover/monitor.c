@@ -194,7 +194,8 @@ static enum reading read_lines(struct run *run)
         if (counts->lost != run->lost_seen) {
             run->lost_seen = counts->lost;
             monitor_gap(run->monitor);
-            notice("a part of the log is gone since the last run (truncated, or rotated away)");
+            notice("a part of the log is gone since the last run (truncated, or rotated "
+                   "away)");
         }
         if (result == LOG_READ_END)
             return READ_ALL;
@@ -237,7 +238,8 @@ static int report(struct run *run)
     case FORMAT_HTML:
         if (!monitor_html(&view, &text, &len))
             return unknown(run->settings, "out of memory");
-        (void)fwrite(text, 1, len, stdout); /* out_finish() looks whether it was written */
+        (void)fwrite(text, 1, len,
+                     stdout); /* out_finish() looks whether it was written */
         free(text);
         break;
     }
@@ -383,8 +385,9 @@ int command_monitor(struct command_context *context, int argc, char **argv)
     if (run.log_count == 0) {
         fallback[0] = default_log();
         if (!fallback[0])
-            return unknown(&settings, "no /var/log/mail.log and no /var/log/maillog: name "
-                                      "the MTA's log, or pipe the journal into \"-\"");
+            return unknown(&settings,
+                           "no /var/log/mail.log and no /var/log/maillog: name "
+                           "the MTA's log, or pipe the journal into \"-\"");
         run.logs = fallback;
         run.log_count = 1;
     }

@@ -116,13 +116,15 @@ static bool names_hop(const struct conf_hop *hop, struct log_slice text)
         struct log_slice name = { "", 0 }, address = { "", 0 };
         uint16_t port = 0;
         const char *open = memchr(p, '[', peer.len);
-        const char *close = open ? memchr(open, ']', (size_t)(p + peer.len - open)) : NULL;
+        const char *close =
+            open ? memchr(open, ']', (size_t)(p + peer.len - open)) : NULL;
         if (!close)
             continue;
         name = (struct log_slice){ p, (size_t)(open - p) };
         address = (struct log_slice){ open + 1, (size_t)(close - open - 1) };
         if (close + 1 < p + peer.len && close[1] == ':')
-            for (const char *c = close + 2; c < p + peer.len && *c >= '0' && *c <= '9'; c++)
+            for (const char *c = close + 2; c < p + peer.len && *c >= '0' && *c <= '9';
+                 c++)
                 port = (uint16_t)(port * 10 + (*c - '0'));
         if (is_hop(hop, name, address, port))
             return true;
@@ -161,7 +163,8 @@ static const struct conf_domain *managed_slice(const struct monitor *monitor,
 static bool concerns(struct monitor *monitor, const struct log_line *line,
                      const struct log_event *event, int64_t us)
 {
-    if (is_forward_service(line) || event->other_id.len || line->daemon == LOG_DAEMON_SENDMAIL)
+    if (is_forward_service(line) || event->other_id.len ||
+        line->daemon == LOG_DAEMON_SENDMAIL)
         return true;
     struct log_message *m = log_flow_find(monitor->flow, line->host, line->id, us);
     if (m && m->mark)
@@ -172,19 +175,20 @@ static bool concerns(struct monitor *monitor, const struct log_line *line,
     if (!domain || !domain->new.text)
         return false;
     return is_put_off(line) ? names_hop(&domain->new, event->text)
-                            : is_hop(&domain->new, event->relay_name, event->relay_address,
-                                     event->relay_port) ||
+                            : is_hop(&domain->new, event->relay_name,
+                                     event->relay_address, event->relay_port) ||
                                   names_hop(&domain->new, event->text);
 }
 
 /* To the other direction: a mailbox of the new side that still lives on the old. */
 static bool goes_back(const struct conf_domain *domain, const struct log_event *event)
 {
-    bool same = domain->old.text && domain->new.text &&
-                strcmp(domain->old.text, domain->new.text) == 0;
+    bool same = domain->old.text &&
+                domain->new.text &&strcmp(domain->old.text, domain->new.text) == 0;
     if (same || !domain->old.text)
         return false;
-    return is_hop(&domain->old, event->relay_name, event->relay_address, event->relay_port) ||
+    return is_hop(&domain->old, event->relay_name, event->relay_address,
+                  event->relay_port) ||
            (!event->relay_name.len && names_hop(&domain->old, event->text));
 }
 
@@ -196,7 +200,8 @@ static bool is_probe_mailbox(const struct monitor *monitor, const char *mailbox)
             strcmp(address, mailbox) == 0)
             return true;
     for (size_t i = 0; monitor->probe_to && monitor->probe_to[i]; i++)
-        if (managed(monitor, monitor->probe_to[i], address) && strcmp(address, mailbox) == 0)
+        if (managed(monitor, monitor->probe_to[i], address) &&
+            strcmp(address, mailbox) == 0)
             return true;
     return false;
 }
@@ -301,17 +306,18 @@ static const struct conf_domain *mailbox_of(const struct monitor *monitor,
 }
 
 static void take_attempt(struct monitor *monitor, struct log_message *m,
-                         struct log_recipient *r, const struct log_event *event, int64_t us)
+                         struct log_recipient *r, const struct log_event *event,
+                         int64_t us)
 {
     char mailbox[ADDR_TEXT_MAX + 1];
     const struct conf_domain *domain = mailbox_of(monitor, r, mailbox);
     if (r->mark == MARK_OTHER)
         return;
     if (r->mark == MARK_NEW) {
-        bool forward = r->forward || (domain && (is_hop(&domain->new, event->relay_name,
-                                                        event->relay_address,
-                                                        event->relay_port) ||
-                                                 names_hop(&domain->new, event->text)));
+        bool forward =
+            r->forward || (domain && (is_hop(&domain->new, event->relay_name,
+                                             event->relay_address, event->relay_port) ||
+                                      names_hop(&domain->new, event->text)));
         if (!forward)
             return;
         if (!domain || goes_back(domain, event)) {

@@ -99,10 +99,10 @@ void monitor_gap(struct monitor *monitor);
 
 /* What is on its way now. */
 struct monitor_waiting {
-    uint64_t waiting; /* tried, and not delivered */
-    uint64_t refused; /* of these: refused for good by the new server */
-    uint64_t stuck;   /* of these: tried first before `since` */
-    int64_t oldest;   /* first attempt, microseconds; LOG_NO_TIME */
+    uint64_t waiting;             /* tried, and not delivered */
+    uint64_t refused;             /* of these: refused for good by the new server */
+    uint64_t stuck;               /* of these: tried first before `since` */
+    int64_t oldest;               /* first attempt, microseconds; LOG_NO_TIME */
     char mailbox[320], text[256]; /* of the worst one; "" */
     enum log_status status;
 };
@@ -122,7 +122,8 @@ struct monitor_mailbox *monitor_mailbox(struct monitor *monitor, const char *add
 struct monitor_sender *monitor_sender(struct monitor *monitor, const char *client,
                                       const char *user, const char *origin);
 bool monitor_put(struct monitor *monitor, char **place, const char *text);
-void monitor_add_hour(struct monitor *monitor, int64_t hour, uint64_t all, uint64_t failed);
+void monitor_add_hour(struct monitor *monitor, int64_t hour, uint64_t all,
+                      uint64_t failed);
 void monitor_rows_free(struct monitor *monitor);
 
 #endif

@@ -125,8 +125,8 @@ static void put_way(const struct monitor_view *v, FILE *out)
 {
     char quiet[DURATION_TEXT_MAX], wanted[DURATION_TEXT_MAX];
     int64_t done = v->quiet < 0 ? 0 : v->quiet > v->quiet_for ? v->quiet_for : v->quiet;
-    fprintf(out, "<h2>Quiet for %s of %s</h2>\n", v->quiet < 0 ? "-"
-                                                              : duration_text(v->quiet, quiet),
+    fprintf(out, "<h2>Quiet for %s of %s</h2>\n",
+            v->quiet < 0 ? "-" : duration_text(v->quiet, quiet),
             duration_text(v->quiet_for, wanted));
     fprintf(out, "<div class=\"way\"><div style=\"width:%.1f%%\"></div></div>\n",
             v->quiet_for > 0 ? 100.0 * (double)done / (double)v->quiet_for : 100.0);
@@ -136,7 +136,8 @@ static void put_way(const struct monitor_view *v, FILE *out)
 
 static uint64_t of_hour(const struct monitor_view *v, const struct monitor_hour *hour)
 {
-    return hour->count[MONITOR_ALL] - (v->without_failures ? hour->count[MONITOR_FAILED] : 0);
+    return hour->count[MONITOR_ALL] -
+           (v->without_failures ? hour->count[MONITOR_FAILED] : 0);
 }
 
 static int64_t first_hour(const struct monitor_view *v, int64_t last)
@@ -189,13 +190,15 @@ static void put_chart(const struct monitor_view *v, FILE *out)
     int64_t last = v->now / 3600, first = first_hour(v, last);
     uint64_t most = 1;
     for (size_t i = 0; i < v->monitor->hour_count; i++)
-        if (v->monitor->hours[i].hour >= first && of_hour(v, &v->monitor->hours[i]) > most)
+        if (v->monitor->hours[i].hour >= first &&
+            of_hour(v, &v->monitor->hours[i]) > most)
             most = of_hour(v, &v->monitor->hours[i]);
-    fprintf(out,
-            "<h2>Floaters per hour</h2>\n<div class=\"chart\"><div class=\"y\"><span>%" PRIu64
-            "</span><span>0</span></div>\n<svg role=\"img\" aria-label=\"floaters per hour\" "
-            "viewBox=\"0 0 %" PRId64 " %d\" preserveAspectRatio=\"none\">\n",
-            most, last - first + 1, HEIGHT);
+    fprintf(
+        out,
+        "<h2>Floaters per hour</h2>\n<div class=\"chart\"><div class=\"y\"><span>%" PRIu64
+        "</span><span>0</span></div>\n<svg role=\"img\" aria-label=\"floaters per hour\" "
+        "viewBox=\"0 0 %" PRId64 " %d\" preserveAspectRatio=\"none\">\n",
+        most, last - first + 1, HEIGHT);
     put_bars(v, out, first, last, most);
     fputs("</svg>\n", out);
     put_ticks(out, first, last);
@@ -259,7 +262,8 @@ static void put_mailboxes(const struct monitor_view *v, FILE *out)
         fprintf(out, "<td class=\"n\">%" PRIu64, monitor_count(v, &rows[i]->tally));
         put_time(out, "<td class=\"t\">", monitor_last(v, &rows[i]->tally), "");
         fprintf(out, "<td class=\"%s\">%s<td class=\"n\">%" PRIu64 "</tr>\n",
-                fine ? "OK" : "CRITICAL", log_status_name(rows[i]->status), rows[i]->waiting);
+                fine ? "OK" : "CRITICAL", log_status_name(rows[i]->status),
+                rows[i]->waiting);
     }
     put_more(out, count, "mailboxes");
     free(rows);
@@ -276,7 +280,8 @@ static void put_left_out(const struct monitor_view *v, FILE *out)
                 t->tally.count[MONITOR_FAILED]);
     if (t->false_probes > 0)
         fprintf(out,
-                "Counted: %" PRIu64 " with the mark of a probe, to mailboxes that no ping "
+                "Counted: %" PRIu64
+                " with the mark of a probe, to mailboxes that no ping "
                 "section has. ",
                 t->false_probes);
     fputs("</p>\n</body></html>\n", out);

@@ -43,7 +43,8 @@ void monitor_client(const struct monitor_sender *row, char *out, size_t size)
 
 /* ---- order ----------------------------------------------------------------- */
 
-static int order(int64_t left, int64_t right, const char *left_name, const char *right_name)
+static int order(int64_t left, int64_t right, const char *left_name,
+                 const char *right_name)
 {
     if (left != right)
         return left > right ? -1 : 1;
@@ -55,8 +56,9 @@ static int sender_order(const void *left, const void *right)
     const struct monitor_sender *a = *(const struct monitor_sender *const *)left;
     const struct monitor_sender *b = *(const struct monitor_sender *const *)right;
     int by = order(a->tally.last, b->tally.last, a->client, b->client);
-    return by ? by : strcmp(a->user, b->user) ? strcmp(a->user, b->user)
-                                              : strcmp(a->origin, b->origin);
+    return by                         ? by
+           : strcmp(a->user, b->user) ? strcmp(a->user, b->user)
+                                      : strcmp(a->origin, b->origin);
 }
 
 static int mailbox_order(const void *left, const void *right)
@@ -68,7 +70,8 @@ static int mailbox_order(const void *left, const void *right)
     return order(a->tally.last, b->tally.last, a->address, b->address);
 }
 
-const struct monitor_sender **monitor_senders(const struct monitor_view *view, size_t *count)
+const struct monitor_sender **monitor_senders(const struct monitor_view *view,
+                                              size_t *count)
 {
     const struct monitor *m = view->monitor;
     const struct monitor_sender **rows = calloc(m->sender_count + 1, sizeof(*rows));
@@ -110,16 +113,18 @@ static void say_failing(struct monitor_view *v)
         duration_text(v->now - in_seconds(w->oldest), since);
     if (w->refused > 0 || w->stuck > 0)
         (void)snprintf(v->text, sizeof(v->text),
-                       "%" PRIu64 " forward%s to the new server wait%s, the oldest for %s, "
+                       "%" PRIu64
+                       " forward%s to the new server wait%s, the oldest for %s, "
                        "%" PRIu64 " refused: %.120s: %.200s",
                        w->waiting, w->waiting == 1 ? "" : "s", w->waiting == 1 ? "s" : "",
                        since, w->refused, w->mailbox, w->text);
     else
-        (void)snprintf(v->text, sizeof(v->text),
-                       "%" PRIu64 " forwards came to nothing (expired or returned to the "
-                       "sender), the last %s ago: sluice audit names them",
-                       v->monitor->totals.lost,
-                       duration_text(v->now - in_seconds(v->monitor->totals.last_lost), since));
+        (void)snprintf(
+            v->text, sizeof(v->text),
+            "%" PRIu64 " forwards came to nothing (expired or returned to the "
+            "sender), the last %s ago: sluice audit names them",
+            v->monitor->totals.lost,
+            duration_text(v->now - in_seconds(v->monitor->totals.last_lost), since));
 }
 
 /* The last mailbox that got one. */
@@ -131,11 +136,12 @@ static void say_floating(struct monitor_view *v)
     char client[600] = "?";
     if (count > 0)
         monitor_client(rows[0], client, sizeof(client));
-    (void)snprintf(v->text, sizeof(v->text),
-                   "the old server still forwards: the last %s ago, from %.200s to %.120s "
-                   "(quiet is %s)",
-                   duration_text(v->quiet, ago), client, count > 0 ? rows[0]->mailbox : "?",
-                   duration_text(v->quiet_for, limit));
+    (void)snprintf(
+        v->text, sizeof(v->text),
+        "the old server still forwards: the last %s ago, from %.200s to %.120s "
+        "(quiet is %s)",
+        duration_text(v->quiet, ago), client, count > 0 ? rows[0]->mailbox : "?",
+        duration_text(v->quiet_for, limit));
     free(rows);
 }
 
@@ -163,22 +169,26 @@ static bool is_unknown(struct monitor_view *v)
     char ago[DURATION_TEXT_MAX];
     int64_t silent = t->ends == LOG_NO_TIME ? 0 : v->now - in_seconds(t->ends);
     if (v->monitor->no_memory)
-        (void)snprintf(v->text, sizeof(v->text), "out of memory: the figures are not whole");
+        (void)snprintf(v->text, sizeof(v->text),
+                       "out of memory: the figures are not whole");
     else if (v->not_taken > 0)
         (void)snprintf(v->text, sizeof(v->text),
-                       "%" PRIu64 " messages were too many to follow at once: the figures "
+                       "%" PRIu64
+                       " messages were too many to follow at once: the figures "
                        "are not whole",
                        v->not_taken);
     else if (t->begins == LOG_NO_TIME && v->counts && v->counts->lines > 0 &&
              v->counts->foreign == v->counts->lines)
-        (void)snprintf(v->text, sizeof(v->text), "no line of these files is a mail log's");
+        (void)snprintf(v->text, sizeof(v->text),
+                       "no line of these files is a mail log's");
     else if (t->begins == LOG_NO_TIME)
         (void)snprintf(v->text, sizeof(v->text),
                        "no mail in the log: is it the one that the MTA writes?");
     else if (silent > MONITOR_SILENT_S)
-        (void)snprintf(v->text, sizeof(v->text),
-                       "the log's last mail is %s old: is it the one that the MTA writes?",
-                       duration_text(silent, ago));
+        (void)snprintf(
+            v->text, sizeof(v->text),
+            "the log's last mail is %s old: is it the one that the MTA writes?",
+            duration_text(silent, ago));
     else
         return false;
     return true;
@@ -192,8 +202,9 @@ void monitor_judge(struct monitor_view *v)
     v->last = in_seconds(last);
     v->floaters = monitor_count(v, &t->tally);
     int64_t from = (v->now - v->quiet_for) * SECOND_US;
-    v->recent = monitor_since(v->monitor, MONITOR_ALL, from) -
-                (v->without_failures ? monitor_since(v->monitor, MONITOR_FAILED, from) : 0);
+    v->recent =
+        monitor_since(v->monitor, MONITOR_ALL, from) -
+        (v->without_failures ? monitor_since(v->monitor, MONITOR_FAILED, from) : 0);
     int64_t begins = in_seconds(t->begins), since = v->last;
     if (since == LOG_NO_TIME || since < begins)
         since = begins;
@@ -226,8 +237,8 @@ void monitor_status(const struct monitor_view *v, char *out, size_t size)
     for (char *c = text; *c; c++) /* what follows '|' is performance data */
         if (*c == '|')
             *c = '/';
-    int used = snprintf(out, size, "SLUICE MONITOR %s - %s | ", monitor_state_name(v->state),
-                        text);
+    int used = snprintf(out, size, "SLUICE MONITOR %s - %s | ",
+                        monitor_state_name(v->state), text);
     if (used < 0 || (size_t)used >= size)
         return;
     char quiet[48] = "U";

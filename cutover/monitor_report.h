@@ -44,10 +44,12 @@ const char *monitor_state_name(enum monitor_state state); /* "OK", "WARNING", ..
 
 /* Rows in the order in which they are shown: the latest first. NULL: no memory, or
  * none; *count is 0 then. Freed by the caller. */
-const struct monitor_sender **monitor_senders(const struct monitor_view *view, size_t *count);
+const struct monitor_sender **monitor_senders(const struct monitor_view *view,
+                                              size_t *count);
 const struct monitor_mailbox **monitor_mailboxes(const struct monitor_view *view,
                                                  size_t *count);
-uint64_t monitor_count(const struct monitor_view *view, const struct monitor_tally *tally);
+uint64_t monitor_count(const struct monitor_view *view,
+                       const struct monitor_tally *tally);
 int64_t monitor_last(const struct monitor_view *view, const struct monitor_tally *tally);
 /* "mx.example.org [192.0.2.1]", "local submission on mx1". */
 void monitor_client(const struct monitor_sender *row, char *out, size_t size);

@@ -9,8 +9,9 @@
 
 #define KEY_MAX (3 * (LOG_FLOW_TEXT_MAX + 1))
 
-static const struct monitor_tally no_tally = { { 0, 0 }, LOG_NO_TIME, LOG_NO_TIME,
-                                               LOG_NO_TIME };
+static const struct monitor_tally no_tally = {
+    { 0, 0 }, LOG_NO_TIME, LOG_NO_TIME, LOG_NO_TIME
+};
 
 bool monitor_put(struct monitor *monitor, char **place, const char *text)
 {
@@ -82,8 +83,10 @@ struct monitor_mailbox *monitor_mailbox(struct monitor *monitor, const char *add
         return NULL;
     struct monitor_mailbox *row = &monitor->mailboxes[monitor->mailbox_count];
     *row = (struct monitor_mailbox){ .tally = no_tally };
-    if (!monitor_put(monitor, &row->address, address) || !monitor_put(monitor, &row->from, "") ||
-        !put_index(monitor, monitor->mailbox_index, address, len, monitor->mailbox_count)) {
+    if (!monitor_put(monitor, &row->address, address) ||
+        !monitor_put(monitor, &row->from, "") ||
+        !put_index(monitor, monitor->mailbox_index, address, len,
+                   monitor->mailbox_count)) {
         free(row->address);
         free(row->from);
         return NULL;
@@ -118,11 +121,14 @@ struct monitor_sender *monitor_sender(struct monitor *monitor, const char *clien
         return NULL;
     struct monitor_sender *row = &monitor->senders[monitor->sender_count];
     *row = (struct monitor_sender){ .tally = no_tally };
-    if (!monitor_put(monitor, &row->client, client) || !monitor_put(monitor, &row->user, user) ||
-        !monitor_put(monitor, &row->origin, origin) || !monitor_put(monitor, &row->name, "") ||
-        !monitor_put(monitor, &row->helo, "") || !monitor_put(monitor, &row->from, "") ||
+    if (!monitor_put(monitor, &row->client, client) ||
+        !monitor_put(monitor, &row->user, user) ||
+        !monitor_put(monitor, &row->origin, origin) ||
+        !monitor_put(monitor, &row->name, "") || !monitor_put(monitor, &row->helo, "") ||
+        !monitor_put(monitor, &row->from, "") ||
         !monitor_put(monitor, &row->mailbox, "") ||
-        !put_index(monitor, monitor->sender_index, key, (size_t)len, monitor->sender_count)) {
+        !put_index(monitor, monitor->sender_index, key, (size_t)len,
+                   monitor->sender_count)) {
         free_sender(row);
         return NULL;
     }
@@ -131,7 +137,8 @@ struct monitor_sender *monitor_sender(struct monitor *monitor, const char *clien
 }
 
 /* Hours come nearly in order; what is older than all that are kept is left out. */
-void monitor_add_hour(struct monitor *monitor, int64_t hour, uint64_t all, uint64_t failed)
+void monitor_add_hour(struct monitor *monitor, int64_t hour, uint64_t all,
+                      uint64_t failed)
 {
     size_t at = monitor->hour_count;
     while (at > 0 && monitor->hours[at - 1].hour >= hour)

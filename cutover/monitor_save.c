@@ -120,7 +120,8 @@ static bool load_mailbox(struct monitor *monitor, const char *at)
 {
     char address[LOG_FLOW_TEXT_MAX + 1], from[LOG_FLOW_TEXT_MAX + 1];
     int64_t status;
-    if (!log_word_get(&at, address, sizeof(address)) || !log_word_get(&at, from, sizeof(from)) ||
+    if (!log_word_get(&at, address, sizeof(address)) ||
+        !log_word_get(&at, from, sizeof(from)) ||
         !log_number_get(&at, 0, LOG_STATUS_DELIVERABLE, &status))
         return false;
     struct monitor_mailbox *row = monitor_mailbox(monitor, address);

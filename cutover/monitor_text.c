@@ -39,8 +39,8 @@ static void more(size_t shown, size_t count, const char *what)
 
 static void show_senders(const struct monitor_view *v)
 {
-    static const char *const heads[] = { "sending host", "HELO",   "login", "sender",
-                                         ">floaters",    "last one" };
+    static const char *const heads[] = { "sending host", "HELO",      "login",
+                                         "sender",       ">floaters", "last one" };
     size_t count;
     const struct monitor_sender **rows = monitor_senders(v, &count);
     struct sheet *sheet = count > 0 ? sheet_new(heads, 6) : NULL;
@@ -49,9 +49,11 @@ static void show_senders(const struct monitor_view *v)
         print("who still sends to the old server, the latest first:");
     }
     for (size_t i = 0; sheet && i < count && i < SHOWN; i++) {
-        char client[600], helo[300], user[300], from[300], number[24], last[TIME_TEXT_MAX];
+        char client[600], helo[300], user[300], from[300], number[24],
+            last[TIME_TEXT_MAX];
         monitor_client(rows[i], client, sizeof(client));
-        (void)snprintf(number, sizeof(number), "%" PRIu64, monitor_count(v, &rows[i]->tally));
+        (void)snprintf(number, sizeof(number), "%" PRIu64,
+                       monitor_count(v, &rows[i]->tally));
         sheet_row(sheet, (const char *const[]){
                              without_bars(client), or_dash(rows[i]->helo, helo, 80),
                              or_dash(rows[i]->user, user, sizeof(user)),
@@ -77,7 +79,8 @@ static void show_mailboxes(const struct monitor_view *v)
     }
     for (size_t i = 0; sheet && i < count && i < SHOWN; i++) {
         char address[400], number[24], last[TIME_TEXT_MAX], waiting[24];
-        (void)snprintf(number, sizeof(number), "%" PRIu64, monitor_count(v, &rows[i]->tally));
+        (void)snprintf(number, sizeof(number), "%" PRIu64,
+                       monitor_count(v, &rows[i]->tally));
         (void)snprintf(waiting, sizeof(waiting), "%" PRIu64, rows[i]->waiting);
         sheet_row(sheet, (const char *const[]){
                              or_dash(rows[i]->address, address, sizeof(address)), number,
@@ -96,7 +99,8 @@ static void show_left_out(const struct monitor_view *v)
     if (t->probes > 0)
         print("not counted: %" PRIu64 " probes of sluice ping", t->probes);
     if (v->without_failures && t->tally.count[MONITOR_FAILED] > 0)
-        print("not counted: %" PRIu64 " that DMARC fails", t->tally.count[MONITOR_FAILED]);
+        print("not counted: %" PRIu64 " that DMARC fails",
+              t->tally.count[MONITOR_FAILED]);
     else if (t->tally.count[MONITOR_FAILED] > 0)
         print("of these %" PRIu64 " fail DMARC (--without-dmarc-failures)",
               t->tally.count[MONITOR_FAILED]);
@@ -118,8 +122,8 @@ void monitor_text(const struct monitor_view *v)
     if (t->begins != LOG_NO_TIME)
         print("log from %s to %s: %" PRIu64 " floaters, %" PRIu64 " delivered, %" PRIu64
               " waiting, %" PRIu64 " lost",
-              at_time(t->begins, begins), at_time(t->ends, ends), v->floaters, t->delivered,
-              v->waiting.waiting, t->lost);
+              at_time(t->begins, begins), at_time(t->ends, ends), v->floaters,
+              t->delivered, v->waiting.waiting, t->lost);
     show_left_out(v);
     show_senders(v);
     show_mailboxes(v);
@@ -183,9 +187,9 @@ static void doc_hours(const struct monitor_view *v, doc *array)
         const struct monitor_hour *hour = &v->monitor->hours[i];
         doc *row = doc_add(array, doc_object());
         doc_number(row, "hour", hour->hour * 3600);
-        doc_number(row, "floaters", (int64_t)(hour->count[MONITOR_ALL] -
-                                              (v->without_failures ? hour->count[MONITOR_FAILED]
-                                                                   : 0)));
+        doc_number(row, "floaters",
+                   (int64_t)(hour->count[MONITOR_ALL] -
+                             (v->without_failures ? hour->count[MONITOR_FAILED] : 0)));
         doc_number(row, "dmarc_failures", (int64_t)hour->count[MONITOR_FAILED]);
     }
 }

@@ -63,7 +63,8 @@ struct run {
     struct watch watches[CONF_PING_MAILBOXES_MAX];
     size_t count;
     int64_t began;
-    int64_t until;
+    int64_t until; /* of this leg */
+    int64_t last;  /* of all of it */
 };
 
 static enum mail_tls tls_of(enum conf_tls tls)
@@ -366,8 +367,10 @@ static void wait_arrival(struct run *run)
     run->result->waited_ms = clock_ms() - from;
     if (!all_here(run) || run->result->returned[0] || command_stopped())
         return;
-    run->until =
-        clock_ms() + AGAIN_MS + ANSWER_MS; /* it is here: the deadline was kept */
+    /* It is here, its own deadline was kept; the caller's stands. */
+    run->until = clock_ms() + AGAIN_MS + ANSWER_MS;
+    if (run->until > run->last)
+        run->until = run->last;
     if (pause_ms(AGAIN_MS, run->until))
         look_everywhere(run, true);
 }
@@ -459,7 +462,7 @@ static void prepare(struct run *run, struct ping_path *path, struct ping_result 
 
 void ping_probe(struct ping_path *path, int64_t until, struct ping_result *result)
 {
-    struct run run = { .path = path, .result = result, .until = until };
+    struct run run = { .path = path, .result = result, .until = until, .last = until };
 
     prepare(&run, path, result);
     if (path->fault[0]) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "output.h"
 #include "playbook_people.h"
 #include "playbook_report.h"
 
@@ -68,12 +69,19 @@ static int run_monitor(struct action_context *context, int argc, char **argv)
     words[n++] = checkpoint;
     words[n] = NULL;
     int code = command_monitor(context->command, n, words);
+    if (code == EXIT_DONE)
+        print("nothing was forwarded for so long: %s.log has who did before",
+              context->step);
     return code == 1 ? EXIT_AGAIN : code == 2 || code == 3 ? EXIT_CHECK : code;
 }
 
 static int run_audit(struct action_context *context, int argc, char **argv)
 {
-    return command_audit(context->command, argc, argv);
+    int code = command_audit(context->command, argc, argv);
+    if (code == EXIT_DONE)
+        print("every message has one known fate: %s.log in %s is the ledger",
+              context->step, context->directory);
+    return code;
 }
 
 static int run_status(struct action_context *context, int argc, char **argv)
@@ -145,7 +153,7 @@ static const struct action actions[] = {
     { { "imap-sizes", ACTION_WRITE, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "<step>.csv: folders, messages, bytes of each", action_imap_sizes },
     { { "counts", ACTION_CHECK, 3, 5, "OLD-HOST:PORT NEW-HOST:PORT FILE.csv [TLS]" }, "<step>.csv: no mailbox has fewer messages on the new side", action_counts },
     { { "flow", ACTION_CHECK, 3, 7, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv [within=TIME] [not-through=NAME] [TLS]" }, "a message arrives in the first mailbox of the file", action_flow },
-    { { "catchall", ACTION_CHECK, 1, 5, "HOST:PORT [IMAP-HOST:PORT FILE.csv [TLS]]" }, "an address that nobody has is refused, or its mail returned to that mailbox", action_catchall },
+    { { "catchall", ACTION_CHECK, 1, 6, "HOST:PORT [IMAP-HOST:PORT FILE.csv [within=TIME] [TLS]]" }, "an address that nobody has is refused, or its mail returned to that mailbox", action_catchall },
     /* what sluice knows */
     { { "home", ACTION_CHECK, 2, 9, "old|locked|new WHO..." }, "every one of them has that home", action_home },
     { { "unheld", ACTION_CHECK, 0, 1, "[DURATION]" }, "nothing is on hold on any host, within 1m or so long", action_unheld },

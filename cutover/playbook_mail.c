@@ -1,10 +1,9 @@
 /*
- * playbook_mail: see playbook_mail.h; and the actions that log in, and that send a
- * message through and look for it. By mailclient.h.
+ * playbook_mail: actions that send a message and look what became of it: flow, signature,
+ * and the bounce that catchall waits for. By mailclient.h.
  *
- * Accounts come from a CSV file with the columns address (or email) and password;
- * passwords are used and neither kept nor printed. A login has LOGIN_S, a message
- * FLOW_S to arrive unless within=DURATION says otherwise.
+ * A message has MAIL_FLOW_S to arrive, unless within=DURATION says otherwise. It is
+ * removed from the mailbox when it was found.
  */
 #include "playbook_mail.h"
 
@@ -13,152 +12,11 @@
 #include <time.h>
 
 #include "clock.h"
-#include "netaddr.h"
 #include "output.h"
 
-#define LOGIN_S          30
-#define FLOW_S           90
-#define LOOK_MS          500
-#define FOUND_MAX        8
-#define ACCOUNTS_BAD_MAX 20 /* then the server is at fault, or the file */
-#define FIELD_MAX        8192
-
-/* ---- servers and accounts ------------------------------------------------ */
-
-bool mail_words_take(int argc, char **argv, int from, struct mail_words *out)
-{
-    const struct word_spec words[] = { { "tls", &out->tls },
-                                       { "starttls", &out->starttls },
-                                       { "plain", &out->plain },
-                                       { "ca=", &out->ca } };
-    return words_take(argc, argv, from, words, 4);
-}
-
-static bool is_loopback(const char *host)
-{
-    struct netaddr address;
-    return strcmp(host, "localhost") == 0 ||
-           (netaddr_parse(host, strlen(host), &address) && netaddr_is_loopback(&address));
-}
-
-bool mail_place(const char *endpoint, const struct mail_words *words, bool login,
-                struct mail_place *out)
-{
-    const char *wrong = conf_host_port(endpoint, &out->at);
-    if (wrong || out->at.port == 0) {
-        message("%s: %s", endpoint, wrong ? wrong : "has no port: write it as HOST:PORT");
-        return false;
-    }
-    enum mail_tls tls = !login || is_loopback(out->at.host) ? MAIL_PLAIN : MAIL_STARTTLS;
-    if (out->at.port == 993 || out->at.port == 465 || words->tls)
-        tls = MAIL_TLS;
-    if (words->starttls || words->plain)
-        tls = words->plain ? MAIL_PLAIN : MAIL_STARTTLS;
-    out->server = (struct mail_server){
-        .host = out->at.host, .port = out->at.port, .tls = tls, .ca_file = words->ca
-    };
-    return true;
-}
-
-struct mail_call mail_call_for(int seconds)
-{
-    return (struct mail_call){ .until = clock_ms() + seconds * 1000L,
-                               .stop = command_stopped };
-}
-
-/* What to do about it. */
-static const char *way_out(enum mail_result result)
-{
-    switch (result) {
-    case MAIL_LOGIN:
-        return ": right the password in the file, or make the account";
-    case MAIL_UNTRUSTED:
-        return ": ca=FILE names a CA of your own; plain does without TLS";
-    case MAIL_NETWORK:
-    case MAIL_TIMEOUT:
-        return ": is the server up, the port open?";
-    default:
-        return "";
-    }
-}
-
-struct mail_imap *mail_log_in(const struct mail_place *place, const struct person *person)
-{
-    struct mail_server server = place->server;
-    struct mail_call call = mail_call_for(LOGIN_S);
-    struct mail_imap *imap = NULL;
-    server.user = person->address;
-    server.password = person->password;
-    enum mail_result result = mail_imap_open(&server, &call, &imap);
-    if (result == MAIL_DONE)
-        return imap;
-    message("%s: %s%s", person->address, call.error, way_out(result));
-    mail_imap_close(imap);
-    return NULL;
-}
-
-bool mail_ready(void)
-{
-    if (mail_begin())
-        return true;
-    message("out of memory");
-    return false;
-}
-
-/* ---- logins -------------------------------------------------------------- */
-
-struct accounts {
-    struct mail_place place;
-    size_t good, bad;
-    struct pace pace;
-};
-
-static bool log_in_one(void *context, const struct person *person)
-{
-    struct accounts *accounts = context;
-    struct mail_imap *imap = mail_log_in(&accounts->place, person);
-    accounts->good += imap != NULL;
-    accounts->bad += imap == NULL;
-    mail_imap_close(imap);
-    if (pace_due(&accounts->pace))
-        notice("%zu accounts log in so far", accounts->good);
-    return accounts->bad < ACCOUNTS_BAD_MAX && !command_stopped();
-}
-
-static int judge_accounts(const struct accounts *accounts, char **argv)
-{
-    if (command_stopped()) {
-        message("stopped after %zu accounts", accounts->good + accounts->bad);
-        return EXIT_AGAIN;
-    }
-    if (accounts->bad <= 1) /* who it is was said already */
-        return accounts->bad == 0 ? EXIT_DONE : EXIT_CHECK;
-    message(
-        "%s: %zu of the accounts of %s cannot log in (the step's log names each): right "
-        "the passwords, or make the accounts%s",
-        argv[1], accounts->bad, argv[2],
-        accounts->bad == ACCOUNTS_BAD_MAX ? "; the others were not tried" : "");
-    return EXIT_CHECK;
-}
-
-int action_imap_login(struct action_context *context, int argc, char **argv)
-{
-    struct accounts accounts = { 0 };
-    struct mail_words words = { 0 };
-    (void)context;
-    if (!mail_words_take(argc, argv, 3, &words) ||
-        !mail_place(argv[1], &words, true, &accounts.place))
-        return EXIT_USE;
-    if (!mail_ready())
-        return EXIT_SERVICE;
-    command_catch_signals();
-    int code = people_each(argv[2], true, log_in_one, &accounts);
-    if (code == EXIT_DONE)
-        code = judge_accounts(&accounts, argv);
-    if (code == EXIT_DONE)
-        print("%s: all %zu accounts log in", argv[1], accounts.good);
-    return code;
-}
+#define LOOK_MS   500
+#define FOUND_MAX 8
+#define FIELD_MAX 8192
 
 /* ---- one message --------------------------------------------------------- */
 
@@ -198,7 +56,7 @@ static enum mail_result try_send(const struct mail_place *place, bool either,
 {
     struct mail_server server = place->server;
     struct mail_sent sent = { 0 };
-    if (either && server.tls == MAIL_PLAIN && !is_loopback(server.host)) {
+    if (either && server.tls == MAIL_PLAIN && !mail_is_loopback(server.host)) {
         server.tls = MAIL_STARTTLS;
         enum mail_result result = mail_send(&server, letter, call, &sent);
         if (result != MAIL_UNTRUSTED)
@@ -214,7 +72,7 @@ static bool send_test(struct sending *it)
     char text[2 * ADDR_TEXT_MAX + 1024];
     struct mail_place place;
     const struct mail_words none = { 0 };
-    struct mail_call call = mail_call_for(LOGIN_S);
+    struct mail_call call = mail_call_for(MAIL_LOGIN_S);
     struct mail_letter letter = { it->helo, it->from, it->to, text, 0 };
     if (!mail_random(it->id) || !mail_place(it->endpoint, &none, false, &place))
         return false;
@@ -264,6 +122,15 @@ static uint32_t await(struct mail_imap *imap, const char *field, const char *tex
     return uid;
 }
 
+bool mail_within(const char *action, const char *text, int *seconds)
+{
+    *seconds = MAIL_FLOW_S;
+    if (!text || (duration_parse(text, seconds) && *seconds > 0))
+        return true;
+    message("%s: within=%s is not a duration: write it as 90s", action, text);
+    return false;
+}
+
 /* ---- flow ---------------------------------------------------------------- */
 
 struct flow {
@@ -278,7 +145,7 @@ struct flow {
 
 static void clean_up(struct mail_imap *imap, uint32_t uid)
 {
-    struct mail_call call = mail_call_for(LOGIN_S);
+    struct mail_call call = mail_call_for(MAIL_LOGIN_S);
     if (mail_imap_delete(imap, &call, &uid, 1) != MAIL_DONE)
         notice("the test message stays in the mailbox: %s", call.error);
 }
@@ -327,7 +194,7 @@ static bool went_through(struct mail_imap *imap, uint32_t uid, const char *name,
 {
     uint32_t uids[FOUND_MAX];
     size_t count = 0;
-    struct mail_call call = mail_call_for(LOGIN_S);
+    struct mail_call call = mail_call_for(MAIL_LOGIN_S);
     char by[FIELD_MAX];
     (void)snprintf(by, sizeof(by), "by %s", name);
     const struct mail_search search = { .field = "Received",
@@ -377,14 +244,11 @@ static int begin_flow(struct flow *flow, int argc, char **argv)
         { "within=", &within },
     };
     const struct conf *conf = flow->context->command->conf;
-    flow->within_s = FLOW_S;
     flow->authserv = conf->auth.authserv_id ? conf->auth.authserv_id : conf->hostname;
     if (!words_take(argc, argv, 4, words, 7))
         return EXIT_USE;
-    if (within && (!duration_parse(within, &flow->within_s) || flow->within_s < 1)) {
-        message("%s: within=%s is not a duration: write it as 90s", argv[0], within);
+    if (!mail_within(argv[0], within, &flow->within_s))
         return EXIT_USE;
-    }
     if (!mail_ready())
         return EXIT_SERVICE;
     command_catch_signals();
@@ -408,7 +272,7 @@ static int judge_signature(struct flow *flow, struct mail_imap *imap, uint32_t u
                            const struct person *person, int64_t took_ms)
 {
     char field[FIELD_MAX];
-    struct mail_call call = mail_call_for(LOGIN_S);
+    struct mail_call call = mail_call_for(MAIL_LOGIN_S);
     (void)took_ms;
     if (mail_imap_field(imap, &call, uid, "Authentication-Results", field,
                         sizeof(field)) != MAIL_DONE) {
@@ -502,7 +366,9 @@ static bool bounce_one(void *context, const struct person *person)
         !mail_place(argv[2], &bounce->flow.words, true, &place))
         return false;
     struct mail_imap *imap = mail_log_in(&place, person);
-    uint32_t uid = imap && send_test(&it) ? await(imap, "To", tag, FLOW_S, &failed) : 0;
+    uint32_t uid = imap && send_test(&it)
+                       ? await(imap, "To", tag, bounce->flow.within_s, &failed)
+                       : 0;
     if (uid > 0) {
         print("%s accepts at RCPT, and returns mail for an address that nobody has",
               argv[1]);
@@ -512,18 +378,21 @@ static bool bounce_one(void *context, const struct person *person)
         message(
             "%s accepts mail for %s, which nobody has, and has not returned it within "
             "%d s: switch the catch-all off",
-            argv[1], bounce->address, FLOW_S);
+            argv[1], bounce->address, bounce->flow.within_s);
     }
     mail_imap_close(imap);
     return false;
 }
 
 int mail_bounces(struct action_context *context, char **argv, const char *address,
-                 const struct mail_words *words)
+                 const struct mail_words *words, int within_s)
 {
-    struct bounce bounce = {
-        { .context = context, .argv = argv, .words = *words, .code = EXIT_DATA }, address
-    };
+    struct bounce bounce = { { .context = context,
+                               .argv = argv,
+                               .words = *words,
+                               .within_s = within_s,
+                               .code = EXIT_DATA },
+                             address };
     if (!mail_ready())
         return EXIT_SERVICE;
     command_catch_signals();

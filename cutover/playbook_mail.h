@@ -17,6 +17,8 @@ struct mail_words {
     const char *tls, *starttls, *plain, *ca;
 };
 bool mail_words_take(int argc, char **argv, int from, struct mail_words *out);
+/* NULL text: MAIL_FLOW_S. false: a message was printed. */
+bool mail_within(const char *action, const char *text, int *seconds);
 
 struct mail_place {
     struct conf_host_port at;
@@ -26,6 +28,7 @@ struct mail_place {
 bool mail_place(const char *endpoint, const struct mail_words *words, bool login,
                 struct mail_place *out);
 
+#define MAIL_LOGIN_S 30 /* for a login, or a short conversation */
 /* Before the first call; false: a message was printed. */
 bool mail_ready(void);
 /* So many seconds, or until the step is stopped. */
@@ -34,13 +37,17 @@ struct mail_call mail_call_for(int seconds);
 struct mail_imap *mail_log_in(const struct mail_place *place,
                               const struct person *person);
 
+/* Whether no network is between. */
+bool mail_is_loopback(const char *host);
+
 /* A name that nobody has. */
 #define MAIL_RANDOM_LEN 32
 bool mail_random(char out[MAIL_RANDOM_LEN + 1]);
 
 /* catchall, for a server that accepts at RCPT: SMTP argv[1], IMAP argv[2], accounts
  * argv[3]; mail to the address must come back as a bounce to the first account. */
+#define MAIL_FLOW_S 90 /* for a message to arrive, unless within=DURATION */
 int mail_bounces(struct action_context *context, char **argv, const char *address,
-                 const struct mail_words *words);
+                 const struct mail_words *words, int within_s);
 
 #endif

@@ -299,8 +299,17 @@ int action_catchall(struct action_context *context, int argc, char **argv)
 {
     char text[DIALOG_LINE_MAX] = "", name[MAIL_RANDOM_LEN + 1],
          address[ADDR_TEXT_MAX + 64];
+    const char *within = NULL;
     struct mail_words words = { 0 };
-    if (argc == 3 || !mail_words_take(argc, argv, 4, &words)) {
+    const struct word_spec specs[] = { { "tls", &words.tls },
+                                       { "starttls", &words.starttls },
+                                       { "plain", &words.plain },
+                                       { "ca=", &words.ca },
+                                       { "within=", &within } };
+    int within_s;
+    if (!words_take(argc, argv, 4, specs, 5) || !mail_within(argv[0], within, &within_s))
+        return EXIT_USE;
+    if (argc == 3) {
         message("write it as %s", action_find("catchall")->usage);
         return EXIT_USE;
     }
@@ -318,7 +327,7 @@ int action_catchall(struct action_context *context, int argc, char **argv)
         return EXIT_CHECK;
     }
     if (argc > 3)
-        return mail_bounces(context, argv, address, &words);
+        return mail_bounces(context, argv, address, &words, within_s);
     message(
         "%s accepts mail for %s, which nobody has: switch the catch-all off (a server "
         "that judges later: give a mailbox for its bounce)",

@@ -15,8 +15,9 @@
 #include "playbook_people.h"
 #include "targets.h"
 
-#define SHOWN_MAX 10
-#define UNHELD_S  60
+#define QUIET_LAST_S 10
+#define SHOWN_MAX    10
+#define UNHELD_S     60
 
 /* ---- homes --------------------------------------------------------------- */
 
@@ -234,8 +235,9 @@ int action_unheld(struct action_context *context, int argc, char **argv)
         }
     } while (clock_ms() < end && command_sleep(HOST_BEAT_MS / 2));
     message("%" PRIu64 " messages are held or still to be released, most of them on %s "
-            "(%s): sluice held",
-            held, most.name, most.state);
+            "%s%s%s: sluice held",
+            held, most.name, most.state[0] ? " (" : "", most.state,
+            most.state[0] ? ")" : "");
     return command_stopped() ? EXIT_AGAIN : EXIT_CHECK;
 }
 
@@ -252,18 +254,12 @@ static bool take_last(void *context, const struct floater *floater)
     return true;
 }
 
-int action_quiet(struct action_context *context, int argc, char **argv)
+/* How long nothing was forwarded, s. EXIT_DONE, or another code after a message. */
+static int quiet_since(struct action_context *context, int64_t *quiet, uint64_t *floaters)
 {
     struct store *store = context->command->store;
     struct store_totals totals;
     struct last last = { 0 };
-    char text[DURATION_TEXT_MAX], more[DURATION_TEXT_MAX];
-    int seconds;
-    (void)argc;
-    if (!duration_parse(argv[1], &seconds)) {
-        message("quiet: \"%s\" is not a duration: write it as 72h", argv[1]);
-        return EXIT_USE;
-    }
     int64_t now = store_time_ms(store) / 1000;
     if (now == 0 || store_totals(store, context->domain, &totals) != LOOKUP_FOUND ||
         !store_each_floater(store, context->domain, take_last, &last)) {
@@ -272,13 +268,35 @@ int action_quiet(struct action_context *context, int argc, char **argv)
     }
     /* Without a floater it is quiet since the domain moved. */
     int64_t since = last.at > totals.own.since ? last.at : totals.own.since;
-    int64_t quiet = now - since;
+    *quiet = now > since ? now - since : 0;
+    *floaters = last.count;
+    return EXIT_DONE;
+}
+
+int action_quiet(struct action_context *context, int argc, char **argv)
+{
+    char text[DURATION_TEXT_MAX], more[DURATION_TEXT_MAX];
+    int seconds;
+    int64_t quiet = 0;
+    uint64_t floaters = 0;
+    (void)argc;
+    if (!duration_parse(argv[1], &seconds)) {
+        message("quiet: \"%s\" is not a duration: write it as 72h", argv[1]);
+        return EXIT_USE;
+    }
+    int code = quiet_since(context, &quiet, &floaters);
+    /* The last seconds are waited for here: the run looks again only later. */
+    while (code == EXIT_DONE && quiet < seconds && seconds - quiet <= QUIET_LAST_S &&
+           command_sleep(1000))
+        code = quiet_since(context, &quiet, &floaters);
+    if (code != EXIT_DONE)
+        return code;
     if (quiet >= seconds) {
         print("quiet for %s (%" PRIu64 " floaters before)", duration_text(quiet, text),
-              last.count);
+              floaters);
         return EXIT_DONE;
     }
     message("quiet for %s of %s: some clients still use the old servers",
-            duration_text(quiet > 0 ? quiet : 0, text), duration_text(seconds, more));
+            duration_text(quiet, text), duration_text(seconds, more));
     return EXIT_AGAIN;
 }

@@ -2,8 +2,6 @@
  * http_request: see http_request.h. The head is scanned once from its beginning
  * whenever more of it has come: at most HTTP_HEAD_MAX bytes, however often.
  */
-#include "config.h"
-
 #include "http_request.h"
 
 #include <stdint.h>

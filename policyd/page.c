@@ -39,10 +39,11 @@ bool page_policy(const char *page, char out[PAGE_POLICY_MAX])
     if (!hash_between(page, "<style>", "</style>", style) ||
         !hash_between(page, "<script>", "</script>", script))
         return false;
-    int n = snprintf(out, PAGE_POLICY_MAX,
-                     "default-src 'none'; style-src %s; script-src %s; connect-src "
-                     "'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors "
-                     "'none'",
-                     style, script);
+    int n = snprintf(
+        out, PAGE_POLICY_MAX,
+        "default-src 'none'; style-src %s; script-src %s; connect-src "
+        "'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors "
+        "'none'",
+        style, script);
     return n > 0 && n < PAGE_POLICY_MAX;
 }

@@ -7,8 +7,6 @@
  *
  * Texts that are too long are cut; a record that is none is left out.
  */
-#include "config.h"
-
 #include "status.h"
 
 #include <stdio.h>

@@ -11,6 +11,8 @@
     million         1,000,000 mailboxes: import and lock (without its fence)
                     over redis-cli --pipe loading the same records; memory of
                     Redis; sluice status
+    monitor, audit  speed over a 1 GB Postfix log over grep -c's, and pflogsumm's;
+                    memory
     cutover         1,000 mailboxes with a sync that does nothing: seconds
                     above its fences
     http            CPU time that a request for the status page costs policyd's loop
@@ -37,6 +39,7 @@ sys.path[:0] = [HERE, os.path.join(SOURCE, "contrib", "lab")]
 import bench_auth  # noqa: E402
 import bench_cutover  # noqa: E402
 import bench_http  # noqa: E402
+import bench_logs  # noqa: E402
 import bench_milter  # noqa: E402
 import bench_million  # noqa: E402
 import bench_policyd  # noqa: E402
@@ -46,7 +49,8 @@ from parts.process import CommandFailed, Timeout  # noqa: E402
 # Each has NAMES, the names of its figures, and measure(bindir, rounds, wanted)
 # that returns those that are wanted.
 BENCHES = (bench_policyd, bench_milter, bench_auth, bench_million,
-           bench_cutover, bench_http)
+           bench_cutover, bench_http,
+           bench_logs)
 
 
 def main():

@@ -19,7 +19,7 @@
 #include <time.h>
 
 #define LANES   40
-#define END     1795338000 /* 2026-11-22 09:00 UTC */
+#define END     1795338000  /* 2026-11-22 09:00 UTC */
 #define PER_GB  (4 * 86400) /* seconds of log in a gigabyte */
 #define MAILBOX 2000
 #define HOSTS   3000
@@ -72,8 +72,8 @@ static void stamp(void)
         time_t t = (time_t)s;
         struct tm tm;
         gmtime_r(&t, &tm);
-        strftime(minute_text, sizeof(minute_text), iso ? "%Y-%m-%dT%H:%M:%S" : "%b %e %H:%M:%S",
-                 &tm);
+        strftime(minute_text, sizeof(minute_text),
+                 iso ? "%Y-%m-%dT%H:%M:%S" : "%b %e %H:%M:%S", &tm);
         last = s;
     }
     int n = iso ? printf("%s.%06d+00:00 mx1 ", minute_text, (int)(now_us % 1000000))
@@ -81,10 +81,10 @@ static void stamp(void)
     written += (uint64_t)n;
 }
 
-#define LINE(...)                                 \
-    do {                                          \
-        stamp();                                  \
-        written += (uint64_t)printf(__VA_ARGS__); \
+#define LINE(...)                                                                        \
+    do {                                                                                 \
+        stamp();                                                                         \
+        written += (uint64_t)printf(__VA_ARGS__);                                        \
     } while (0)
 
 static void noise(const struct lane *l)
@@ -104,8 +104,9 @@ static void noise(const struct lane *l)
              l->pid, c, c);
         break;
     case 2:
-        LINE("postfix/smtpd[%d]: lost connection after AUTH from unknown[198.51.100.%u]\n",
-             l->pid, c);
+        LINE(
+            "postfix/smtpd[%d]: lost connection after AUTH from unknown[198.51.100.%u]\n",
+            l->pid, c);
         break;
     case 3:
         LINE("postfix/postscreen[811]: CONNECT from [198.51.100.%u]:%u to "
@@ -131,7 +132,8 @@ static void delivery(const struct lane *l, bool deferred)
                  : "dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 4XyZ12abcdz1Qk)";
     if (l->forward)
         LINE("postfix/sluice-forward/smtp[%d]: %s: to=<u%u@example.com>, "
-             "relay=mx.new.example[203.0.113.5]:25, delay=0.%u, delays=0.1/0/0.1/0.2, %s\n",
+             "relay=mx.new.example[203.0.113.5]:25, delay=0.%u, delays=0.1/0/0.1/0.2, "
+             "%s\n",
              l->pid + 3, l->id, l->mailbox, rnd(90), status);
     else
         LINE("postfix/lmtp[%d]: %s: to=<u%u@example.com>, "
@@ -148,8 +150,8 @@ static void arrival(struct lane *l)
              l->pid, l->id, l->client, 113 + l->client / 250, l->client % 250,
              l->client % MAILBOX);
     else
-        LINE("postfix/smtpd[%d]: %s: client=h%u.senders.test[203.0.%u.%u]\n", l->pid, l->id,
-             l->client, 113 + l->client / 250, l->client % 250);
+        LINE("postfix/smtpd[%d]: %s: client=h%u.senders.test[203.0.%u.%u]\n", l->pid,
+             l->id, l->client, 113 + l->client / 250, l->client % 250);
 }
 
 static void step(struct lane *l)
@@ -180,12 +182,13 @@ static void step(struct lane *l)
              l->id, rnd(1000000), rnd(1000000), l->client);
         break;
     case 4:
-        LINE("sluice-milter[700]: %s: verdict=%s to=<u%u@example.com> home=%s "
-             "from=<s%u@senders.test> client=[203.0.%u.%u] helo=h%u.senders.test spf=pass "
-             "dkim=pass dmarc=%s header-from=senders.test\n",
-             l->id, l->forward ? "forward" : "deliver", l->mailbox,
-             l->forward ? "new" : "old", l->client, 113 + l->client / 250, l->client % 250,
-             l->client, l->client % 10 ? "pass" : "fail");
+        LINE(
+            "sluice-milter[700]: %s: verdict=%s to=<u%u@example.com> home=%s "
+            "from=<s%u@senders.test> client=[203.0.%u.%u] helo=h%u.senders.test spf=pass "
+            "dkim=pass dmarc=%s header-from=senders.test\n",
+            l->id, l->forward ? "forward" : "deliver", l->mailbox,
+            l->forward ? "new" : "old", l->client, 113 + l->client / 250, l->client % 250,
+            l->client, l->client % 10 ? "pass" : "fail");
         break;
     case 5:
         LINE("postfix/qmgr[650]: %s: from=<s%u@senders.test>, size=%u, nrcpt=1 (queue "

@@ -17,6 +17,7 @@ Contract
   play.refused(step, *words)     an acknowledgement that must be refused
   play.ack(step), play.rollback(), play.states(), play.note(step)
   play.zone()                    all records of the domain, of each server
+  play.record(owner, ttl, type, data)   changes the zone by hand
   play.homes()                   {local part: letter of its home}
   play.people(name, addresses)   a CSV file with passwords: its path
   play.paper(name)               text of an artefact
@@ -187,6 +188,12 @@ class Play:
     def zone(self):
         return {server.directory: server.dump(DOMAIN)
                 for server in (self.first, self.second)}
+
+    def record(self, owner, ttl, type, data):
+        """Somebody changes the zone by hand; both servers have it."""
+        self.first.set(DOMAIN, owner, ttl, type, data)
+        wait_until(lambda: self.first.live(DOMAIN, "SOA") == self.second.live(
+            DOMAIN, "SOA"), 20, "the zone is transferred")
 
     def homes(self):
         flat = self.lab.redis.command("HGETALL", f"sluice:home:{DOMAIN}")

@@ -229,10 +229,11 @@ def test_a_part_of_the_plan():
         expect("no records", before["records"], [])
         expect("what the change mends", (rules["alias"], rules["dmarc-policy"]),
                ("note", "note"))
-        result = case.sluice("check", DOMAIN, "--json", "--rule", "ns")
+        result = case.sluice("check", DOMAIN, "--json", "--rules",
+                             "--rule", "ns")
         expect(f"name servers: {result.err}", result.code, 0)
         expect("alone", case.rules(result.json), {"ns": "pass"})
-        result = case.sluice("check", DOMAIN, "--rule", "nonsense")
+        result = case.sluice("check", DOMAIN, "--rules", "--rule", "nonsense")
         expect(f"unknown: {result.err}", result.code, DATA)
 
 

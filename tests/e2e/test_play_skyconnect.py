@@ -79,9 +79,9 @@ def test_skyconnect():
         play.acknowledge("class-applied")
 
         # Somebody has put the long TTL back meanwhile.
-        play.first.set(DOMAIN, "@", 86400, "MX", "10 mx.old")
+        play.record("@", 86400, "MX", "10 mx.old")
         play.stops("dns-change", "check before it", "TTL 86400 s")
-        play.first.set(DOMAIN, "@", 1, "MX", "10 mx.old")
+        play.record("@", 1, "MX", "10 mx.old")
         play.stops("dns-change", "check before it", "no SPF record", "v=spf1")
         expect("nothing was changed", play.first.live(DOMAIN, "MX"),
                ["1 10 mx.old.example.com."])

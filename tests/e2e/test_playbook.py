@@ -520,14 +520,15 @@ def test_killed_after_every_write():
             check_chain(PARTS, trace, f"after {count}")
             expect_true(f"after {count}: one step twice at most: {trace}",
                         len(trace) <= len(PARTS) + 3)
-            killed_after(book, "rollback", min(count, 2 * CHAIN_STEPS + 1))
             os.unlink(os.path.join(book.case.directory, "trace"))
+            killed_after(book, "rollback", min(count, 2 * CHAIN_STEPS + 1))
             result = book("rollback", DOMAIN)
             expect(f"back, after {count}: {result.err}", result.code, 0)
             expect(f"back, after {count}", set(book.states().values()),
                    {"undone"})
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(book.case.directory, "trace"))
+            check_chain([f"undo{i}" for i in range(CHAIN_STEPS, 0, -1)],
+                        book.trace(), f"back, after {count}")
+            os.unlink(os.path.join(book.case.directory, "trace"))
 
 
 # ---- what actions may do ------------------------------------------------------

@@ -17,13 +17,15 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
 from collections import namedtuple
 
-from harness import expect, expect_true, message, sluice_lab, wait_until
+from harness import Timeout, expect, expect_true, message, sluice_lab, wait_until
 from lab import OUTSIDE
+from parts.dns import txt
 from parts.dovecot import PASSWORD
 from parts.process import Child, accepts, run
 
@@ -70,6 +72,19 @@ class Actions:
         begun = [step for step in steps if step["state"] != "pending"]
         expect_true(f"something ran ({code} {out} {err})", begun)
         return Result(begun[-1]["state"], begun[-1]["note"])
+
+    def until(self, again, state, timeout=20):
+        """Polls again() until a step has that state; its note."""
+        results = []
+
+        def there():
+            results.append(again())
+            return results[-1].state == state
+        try:
+            wait_until(there, timeout, f"a step is {state}")
+        except Timeout as error:
+            raise AssertionError(f"{error}: {results[-1]}\n{self.log()}") from error
+        return results[-1].note
 
     def good(self, *steps, settings=()):
         steps = [steps] if isinstance(steps[0], str) else steps
@@ -204,6 +219,7 @@ def server_lab():
             wrong=made.sign("wrong", ["other.example.com"], 90))
         lab.dns.zone(DOMAIN, ["web 5 CNAME tenant.hoster", "tenant.hoster 5 A 127.0.0.1",
                               "dangling 5 CNAME nowhere.hoster",
+                              "lab._domainkey 5 TXT " + txt(lab.keys[DOMAIN].record),
                               "expired 5 A 127.0.0.1"])
         # Mail from a trusted host is not verified, and here all is one host.
         lab.old.sluice.auth = lab.old.sluice.auth.replace("127.0.0.1/32", "203.0.113.1/32")
@@ -368,7 +384,10 @@ def check_catchall(actions):
     lab.old.postfix.postconf(
         virtual_mailbox_maps=f"hash:{lab.old.postfix.config}/mailboxes")
     lab.old.postfix.reload()
-    contains("a real one", actions.bad("catchall", smtp), "switch the catch-all off")
+    contains("a real one", actions.until(lambda: actions(("catchall", smtp)), "failed"),
+             "switch the catch-all off")
+    contains("which returns nothing", actions.bad(
+        "catchall", smtp, imap, people, "within=3s"), "has not returned it within 3 s")
 
 
 SIGNING = """\
@@ -394,6 +413,10 @@ def check_signature(actions):
              "(dkim=none", "switch signing on there")
     contains("somebody else's judgment", actions.bad(
         *step[:4], "authserv=mx.other.test"), "is not of mx.other.test but \"old.lab.test")
+    if not shutil.which("opendkim"):
+        print("NOT TESTED: signature of a message that is signed: opendkim is not here "
+              "(contrib/lab/setup bench)")
+        return
     port = lab._ports.take()
     config = actions.file("opendkim.conf", SIGNING.format(
         key=lab.keys[DOMAIN].path, port=port))
@@ -404,10 +427,8 @@ def check_signature(actions):
         lab.new.postfix.postconf(
             smtpd_milters=f"inet:127.0.0.1:{port}, unix:sluice/milter.sock")
         lab.new.postfix.reload()
-        contains("signed", wait_until(
-            lambda: (lambda result: result.note if result.state == "done" else None)(
-                actions(step)), 20, "it is signed"),
-            f"is signed as {DOMAIN}, and {lab.old.postfix.hostname} verifies it")
+        contains("signed", actions.until(lambda: actions(step), "done"),
+                 f"is signed as {DOMAIN}, and {lab.old.postfix.hostname} verifies it")
     finally:
         signer.kill()
 
@@ -416,7 +437,7 @@ def check_commands(actions):
     """Commands of sluice as actions: their verdict and the step's note."""
     lab = actions.lab
     log = lab.old.postfix.log_path
-    contains("quiet", actions.good("monitor", log, "--quiet-for", "1s"), "OK")
+    contains("quiet", actions.good("monitor", log, "--quiet-for", "1s"), "0 floaters")
     actions.good("status", A)
     contains("who", actions.log(), A)
     contains("ping", actions.good("ping", "inbound"), "inbound")
@@ -632,10 +653,9 @@ def check_killed_notices(actions):
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as runner:
         wait_until(lambda: len(server.messages) == 2, 30, "two messages are under way")
         runner.kill()
+    # The step's own process ends with its runner, and B's answer never comes.
+    note = actions.until(actions.go_on, "done", 30)
     server.release.set()
-    # The step's own process ends with its runner.
-    note = wait_until(lambda: (lambda result: result.note if result.state == "done"
-                               else None)(actions.go_on()), 30, "it goes on")
     contains("the others have it", note, "2 notices sent (1 of them earlier)",
              "1 may or may not have it")
     expect("nobody twice", sorted(server.messages), [A, B, C])
@@ -801,9 +821,8 @@ def check_applications(actions, senders):
     senders.send(sender=APP)
     senders.send(client="192.0.2.77")
     senders.counted(6)
-    contains("both now", wait_until(
-        lambda: (lambda result: result.note if result.state == "done" else None)(
-            actions.go_on()), 20, "the log has it"), "all 2 applications were seen")
+    contains("both now", actions.until(actions.go_on, "done"),
+             "all 2 applications were seen")
     senders.send(client=STRANGER, sender=APP, signed=False)
     senders.counted(7)
     actions.lab.old.postfix.wait_log("status=sent", count=7)
@@ -871,8 +890,7 @@ def check_lock_and_back(actions):
     reply = lab.old.postfix.smtp("someone@senders.test", [A], message("held-1"))
     expect("it is accepted", reply.accepted, True)
     wait_until(lambda: lab.old.postfix.queue_files("hold"), 20, "it is on hold")
-    note = wait_until(lambda: (lambda result: result.note if result.state == "failed"
-                               else None)(actions(("unheld", "1s"))), 20, "it is counted")
+    note = actions.until(lambda: actions(("unheld", "1s")), "failed")
     contains("held", note, "1 messages are held or still to be released", lab.old.postfix.
              hostname)
     contains("one is only locked, the other new", actions.good(
@@ -893,10 +911,8 @@ def check_quiet(actions):
     code, out, err = actions.cli("run", DOMAIN)
     expect(f"it has to wait ({out} {err})", code, 75)
     contains("how long", actions.log(), "of 1 h", "some clients still use the old servers")
-    contains("quiet for long enough", wait_until(
-        lambda: (lambda result: result.note if result.state == "done" else None)(
-            actions(("quiet", "1s"))), 20, "quiet for a second"), "quiet for",
-        "1 floaters before")
+    contains("quiet for long enough", actions.until(
+        lambda: actions(("quiet", "1s")), "done"), "quiet for", "1 floaters before")
     contains("a slip", actions.bad("quiet", "soon"), '"soon" is not a duration')
 
 

@@ -165,6 +165,14 @@ static int run(const char *lines, int skip, struct test *test)
     "12:00:04 " host " postfix/cleanup[8]: " id ": message-id=<m1@x>\n"
 #define LATER(host) "23:59:59 " host " postfix/qmgr[7]: 4Zzz0Z0000z0000: removed\n"
 
+#define SENDMAIL_FROM(host, id)                                                          \
+    "12:00:00 " host " sm-mta[9]: " id ": from=<s@x.test>, size=9, class=0, nrcpts=1, "  \
+    "msgid=<m1@x>, proto=ESMTP, daemon=MTA, relay=c [192.0.2.1]\n"
+#define SENDMAIL_TO(host, id, mailer, relay, stat)                                       \
+    "12:00:01 " host " sm-mta[8]: " id ": to=<a@example.com>, delay=00:00:01, "          \
+    "xdelay=00:00:00, mailer=" mailer ", pri=30000" relay ", dsn=2.0.0, stat=" stat "\n"
+#define SM1 "3AMC00Ab012345"
+
 #define ID1 "4jXNy31Ftgz1brs1"
 #define ID2 "4jXNy31Ftgz1brs2"
 #define ID3 "4jXNy31Ftgz1brs3"
@@ -447,6 +455,25 @@ static const struct {
           VERDICT("old", ID1, "deliver to=<a.b@example.com> home=old from=<>") ACTIVE(
               "old", ID1, "1") STORED("old", ID1, "ab@example.com") REMOVED("old", ID1),
       "ab@example.com delivered-old old\n", 1 },
+    { "Sendmail delivers",
+      SENDMAIL_FROM("old", SM1) SENDMAIL_TO("old", SM1, "local", "", "Sent"),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail keeps it",
+      SENDMAIL_FROM("old", SM1)
+          SENDMAIL_TO("old", SM1, "esmtp", ", relay=new. [192.0.2.9]",
+                      "Deferred: Connection refused by new."),
+      "a@example.com queued=deferred old\n", 1 },
+    { "from Sendmail to Postfix",
+      SENDMAIL_FROM("old", SM1) SMTP("new", ID2) ACTIVE("new", ID2, "1") SENDMAIL_TO(
+          "old", SM1, "esmtp", ", relay=new. [192.0.2.9]", "Sent (Ok: queued as " ID2 ")")
+          STORED("new", ID2, "a@example.com") REMOVED("new", ID2),
+      "a@example.com delivered-new new\n", 1 },
+    { "from Postfix to Sendmail",
+      SMTP("old", ID1) ACTIVE("old", ID1, "1") SENDMAIL_FROM("new", SM1)
+          TO("old", "sluice-forward/smtp", ID1, "a@example.com",
+             "sent (250 2.0.0 " SM1 " Message accepted for delivery)") REMOVED("old", ID1)
+              SENDMAIL_TO("new", SM1, "local", "", "Sent"),
+      "a@example.com delivered-new new\n", 1 },
     { "removed, and no line says for whom", SMTP("old", ID1) REMOVED("old", ID1),
       "? unknown old\n", 1 },
 };
@@ -503,6 +530,32 @@ static void test_hostile_lines(void)
                     text[(state >> 8) % (unsigned)n] = (char)(state >> 24);
                 }
                 (void)give(ledger, text, (size_t)n);
+            }
+            CU_ASSERT(ledger_end(ledger));
+            ledger_free(ledger);
+        }
+}
+
+/* Lines of every case in any order, some twice: no crash, no leak. */
+static void test_any_order(void)
+{
+    static struct test test;
+    uint32_t state = 7;
+    for (unsigned turn = 0; turn < 40; turn++)
+        for (size_t i = 0; i < sizeof(mail) / sizeof(mail[0]); i++) {
+            const char *lines[32];
+            size_t count = 0;
+            struct ledger *ledger = begin(&test);
+            for (const char *at = mail[i].lines; *at && count < 32;
+                 at = strchr(at, '\n') + 1)
+                lines[count++] = at;
+            for (size_t n = 0; n < count + turn % 5; n++) {
+                char text[2048];
+                state = state * 1664525 + 1013904223;
+                const char *line = lines[(state >> 8) % count];
+                int len = snprintf(text, sizeof(text), "Nov 22 %.*s",
+                                   (int)strcspn(line, "\n"), line);
+                CU_ASSERT(give(ledger, text, (size_t)len));
             }
             CU_ASSERT(ledger_end(ledger));
             ledger_free(ledger);
@@ -567,5 +620,5 @@ static void test_memory(void)
 }
 
 UNIT_MAIN("audit", { "cases", test_cases }, { "a line is lost", test_a_line_is_lost },
-          { "hostile lines", test_hostile_lines },
+          { "hostile lines", test_hostile_lines }, { "any order", test_any_order },
           { "many recipients", test_many_recipients }, { "memory", test_memory })

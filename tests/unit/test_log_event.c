@@ -19,7 +19,8 @@ static void add(char *out, size_t size, const char *name, struct log_slice value
         snprintf(out + used, size - used, " %s=%.*s", name, (int)value.len, value.text);
 }
 
-static void add_number(char *out, size_t size, const char *name, int64_t value, int64_t none)
+static void add_number(char *out, size_t size, const char *name, int64_t value,
+                       int64_t none)
 {
     size_t used = strlen(out);
     if (value != none)
@@ -30,10 +31,12 @@ static void describe(const struct log_event *e, char *out, size_t size)
 {
     snprintf(out, size, "%d", e->kind);
     if (e->kind == LOG_EVENT_DELIVERY)
-        snprintf(out + strlen(out), size - strlen(out), " %s%s", log_status_name(e->status),
-                 e->doubtful ? "?" : "");
-    add_number(out, size, "super", e->kind == LOG_EVENT_SUPER ? (int64_t)e->super : -1, -1);
-    add_number(out, size, "notice", e->kind == LOG_EVENT_BOUNCE ? (int64_t)e->notice : -1, -1);
+        snprintf(out + strlen(out), size - strlen(out), " %s%s",
+                 log_status_name(e->status), e->doubtful ? "?" : "");
+    add_number(out, size, "super", e->kind == LOG_EVENT_SUPER ? (int64_t)e->super : -1,
+               -1);
+    add_number(out, size, "notice", e->kind == LOG_EVENT_BOUNCE ? (int64_t)e->notice : -1,
+               -1);
     add(out, size, "from", e->from);
     add(out, size, "to", e->to);
     add(out, size, "orig_to", e->orig_to);
@@ -66,7 +69,8 @@ static void check(const char *program, const char *id, const char *text, const c
     struct log_line parsed;
     struct log_event event;
     log_clock_init(&clock_state, 0);
-    int len = snprintf(line, sizeof(line), "Nov 22 09:14:32 mx1 %s[1]: %s: %s", program, id, text);
+    int len = snprintf(line, sizeof(line), "Nov 22 09:14:32 mx1 %s[1]: %s: %s", program,
+                       id, text);
     char *exact = malloc((size_t)len);
     memcpy(exact, line, (size_t)len);
     CHECK_INT(text, log_line_parse(&clock_state, exact, (size_t)len, &parsed), true);
@@ -94,38 +98,51 @@ static void test_postfix(void)
     static const struct {
         const char *program, *text, *want;
     } cases[] = {
-        { "postfix/smtpd", "client=unknown[192.0.2.25]", "1 name=unknown client=192.0.2.25" },
+        { "postfix/smtpd", "client=unknown[192.0.2.25]",
+          "1 name=unknown client=192.0.2.25" },
         { "postfix/submission/smtpd",
           "client=a.test[2001:db8::1], sasl_method=PLAIN, sasl_username=joe@example.com",
           "1 name=a.test client=2001:db8::1 user=joe@example.com" },
         { "postfix/smtpd",
-          "client=localhost[127.0.0.1], orig_queue_id=4AAA2T5gnwz1bwNG, orig_client=x[1.2.3.4]",
+          "client=localhost[127.0.0.1], orig_queue_id=4AAA2T5gnwz1bwNG, "
+          "orig_client=x[1.2.3.4]",
           "1 name=localhost client=127.0.0.1 other=4AAA2T5gnwz1bwNG" },
         { "postfix/pickup", "uid=1000 from=<joe>", "2 from=joe uid=1000" },
-        { "postfix/pickup", "uid=102 from=<sender1@senders.test> orig_id=4jXP2l4pYGz1bwWH",
+        { "postfix/pickup",
+          "uid=102 from=<sender1@senders.test> orig_id=4jXP2l4pYGz1bwWH",
           "2 from=sender1@senders.test other=4jXP2l4pYGz1bwWH uid=102" },
-        { "postfix/cleanup", "message-id=<a b@c> status=sent", "3 mid=<a b@c> status=sent" },
+        { "postfix/cleanup", "message-id=<a b@c> status=sent",
+          "3 mid=<a b@c> status=sent" },
         { "postfix/cleanup",
-          "milter-hold: END-OF-MESSAGE from unknown[192.0.2.25]: milter triggers HOLD action; "
-          "from=<s@senders.test> to=<user0008@example.com> proto=ESMTP helo=<client.test>",
+          "milter-hold: END-OF-MESSAGE from unknown[192.0.2.25]: milter triggers HOLD "
+          "action; "
+          "from=<s@senders.test> to=<user0008@example.com> proto=ESMTP "
+          "helo=<client.test>",
           "5 helo=client.test" },
         { "postfix/cleanup",
-          "milter-reject: END-OF-MESSAGE from x[1.2.3.4]: 5.7.1 no; from=<a@b> to=<c@d>", "4" },
-        { "postfix/cleanup", "reject: header Subject: x from y[1.2.3.4]; from=<a@b>", "4" },
+          "milter-reject: END-OF-MESSAGE from x[1.2.3.4]: 5.7.1 no; from=<a@b> to=<c@d>",
+          "4" },
+        { "postfix/cleanup", "reject: header Subject: x from y[1.2.3.4]; from=<a@b>",
+          "4" },
         { "postfix/cleanup", "warning: header Subject: removed from y[1.2.3.4]", "0" },
-        { "postfix/smtpd", "reject: RCPT from x[1.2.3.4]: 550 5.1.1 <a@b>: no; from=<>", "0" },
-        { "postfix/smtpd", "hold: RCPT from x[1.2.3.4]: <a@b>; from=<> helo=<h>", "5 helo=h" },
+        { "postfix/smtpd", "reject: RCPT from x[1.2.3.4]: 550 5.1.1 <a@b>: no; from=<>",
+          "0" },
+        { "postfix/smtpd", "hold: RCPT from x[1.2.3.4]: <a@b>; from=<> helo=<h>",
+          "5 helo=h" },
         { "postfix/qmgr", "from=<s@senders.test>, size=1024, nrcpt=2 (queue active)",
           "7 from=s@senders.test size=1024 nrcpt=2" },
-        { "postfix/qmgr", "from=<>, size=1024, nrcpt=1 (queue active)", "7 size=1024 nrcpt=1" },
-        { "postfix/qmgr", "from=<a@b>, status=expired, returned to sender", "8 from=a@b" },
+        { "postfix/qmgr", "from=<>, size=1024, nrcpt=1 (queue active)",
+          "7 size=1024 nrcpt=1" },
+        { "postfix/qmgr", "from=<a@b>, status=expired, returned to sender",
+          "8 from=a@b" },
         { "postfix/qmgr", "removed", "9" },
         { "postfix/qmgr", "removed.", "0" },
         { "postfix/sluice-forward/smtp",
           "to=<user0004@example.com>, relay=127.0.0.1[127.0.0.1]:13736, delay=26, "
           "delays=26/0.02/0.01/0.01, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as "
           "4jXP3C0sXRz1bx2v)",
-          "10 sent to=user0004@example.com relay=127.0.0.1 at=127.0.0.1 port=13736 dsn=2.0.0 "
+          "10 sent to=user0004@example.com relay=127.0.0.1 at=127.0.0.1 port=13736 "
+          "dsn=2.0.0 "
           "remote=4jXP3C0sXRz1bx2v delay=26000" },
         { "postfix/lmtp",
           "to=<user0006@example.com>, orig_to=<team0@old.lab.test>, "
@@ -134,20 +151,26 @@ static void test_postfix(void)
           "10 sent to=user0006@example.com orig_to=team0@old.lab.test relay=127.0.0.1 "
           "at=127.0.0.1 port=30140 dsn=2.0.0 delay=20" },
         { "postfix/local",
-          "to=<team0@old.lab.test>, relay=local, delay=0.02, delays=0/0.01/0/0, dsn=2.0.0, "
+          "to=<team0@old.lab.test>, relay=local, delay=0.02, delays=0/0.01/0/0, "
+          "dsn=2.0.0, "
           "status=sent (forwarded as 4jXP2T72Nkz1bwNg)",
-          "10 sent to=team0@old.lab.test relay=local dsn=2.0.0 other=4jXP2T72Nkz1bwNg delay=20" },
+          "10 sent to=team0@old.lab.test relay=local dsn=2.0.0 other=4jXP2T72Nkz1bwNg "
+          "delay=20" },
         { "postfix/pipe",
-          "to=<a@b>, relay=sluice-hold, delay=0.03, delays=0/0/0/0, dsn=4.2.1, status=deferred "
+          "to=<a@b>, relay=sluice-hold, delay=0.03, delays=0/0/0/0, dsn=4.2.1, "
+          "status=deferred "
           "(mailbox is being moved)",
           "10 deferred to=a@b relay=sluice-hold dsn=4.2.1 delay=30" },
         { "postfix/sluice-forward/smtp",
           "to=<a@b>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, dsn=5.1.1, "
-          "status=SOFTBOUNCE (host mx.new[203.0.113.5] said: 550 5.1.1 no (in reply to RCPT TO "
+          "status=SOFTBOUNCE (host mx.new[203.0.113.5] said: 550 5.1.1 no (in reply to "
+          "RCPT TO "
           "command))",
-          "10 softbounce to=a@b relay=mx.new at=203.0.113.5 port=25 dsn=5.1.1 delay=1000" },
+          "10 softbounce to=a@b relay=mx.new at=203.0.113.5 port=25 dsn=5.1.1 "
+          "delay=1000" },
         { "postfix/qmgr",
-          "to=<a@b>, relay=none, delay=0.1, delays=0/0/0/0, dsn=4.3.0, status=deferred (mail "
+          "to=<a@b>, relay=none, delay=0.1, delays=0/0/0/0, dsn=4.3.0, status=deferred "
+          "(mail "
           "transport unavailable)",
           "10 deferred to=a@b relay=none dsn=4.3.0 delay=100" },
         { "postfix/bounce", "sender non-delivery notification: 4jXP2T72Nkz1bwNg",
@@ -160,7 +183,8 @@ static void test_postfix(void)
         { "postfix/postsuper", "removed", "12 super=3" },
         { "sluice-milter",
           "verdict=redirect to=<user0001@example.com> home=new from=<s@senders.test> "
-          "client=[192.0.2.25] helo=client.test auth=joe new=<u1@tenant.test> spf=pass dkim=pass "
+          "client=[192.0.2.25] helo=client.test auth=joe new=<u1@tenant.test> spf=pass "
+          "dkim=pass "
           "dmarc=fail header-from=senders.test",
           "13 from=s@senders.test to=user0001@example.com client=192.0.2.25 user=joe "
           "helo=client.test verdict=redirect home=new new=u1@tenant.test dmarc=fail" },
@@ -179,11 +203,14 @@ static void test_hostile(void)
     } cases[] = {
         /* a quoted local part, as Postfix 3.5 and later log it */
         { "postfix/sluice-forward/smtp",
-          "to=<\"a>, relay=x[1.2.3.4]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent "
-          "(250 ok)\"@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, "
+          "to=<\"a>, relay=x[1.2.3.4]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, "
+          "status=sent "
+          "(250 ok)\"@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, "
+          "delays=0/0/0/1, "
           "dsn=4.0.0, status=deferred (no)",
           "10 deferred to=\"a>, relay=x[1.2.3.4]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, "
-          "status=sent (250 ok)\"@example.com relay=mx.new at=203.0.113.5 port=25 dsn=4.0.0 "
+          "status=sent (250 ok)\"@example.com relay=mx.new at=203.0.113.5 port=25 "
+          "dsn=4.0.0 "
           "delay=1000" },
         { "postfix/smtp",
           "to=<\"a\\\">, relay=x, delay=0, status=sent (\"@b.test>, relay=none, delay=1, "
@@ -192,8 +219,10 @@ static void test_hostile(void)
           "dsn=4.0.0 delay=1000" },
         /* the same unquoted, as older ones do */
         { "postfix/sluice-forward/smtp",
-          "to=<a>, relay=x[1.2.3.4]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (250 "
-          "ok@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, dsn=4.0.0, "
+          "to=<a>, relay=x[1.2.3.4]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent "
+          "(250 "
+          "ok@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, "
+          "dsn=4.0.0, "
           "status=deferred (no)",
           "10 deferred? to=a>, relay=x[1.2.3.4]:25, delay=0, delays=0/0/0/0, dsn=2.0.0, "
           "status=sent (250 ok@example.com relay=mx.new at=203.0.113.5 port=25 dsn=4.0.0 "
@@ -205,29 +234,38 @@ static void test_hostile(void)
           "delay=1000" },
         /* a server's reply */
         { "postfix/sluice-forward/smtp",
-          "to=<a@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, dsn=4.0.0, "
-          "status=deferred (host said: 451 x>, relay=y[1.2.3.4]:25, delay=0, delays=0/0/0/0, "
+          "to=<a@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, "
+          "dsn=4.0.0, "
+          "status=deferred (host said: 451 x>, relay=y[1.2.3.4]:25, delay=0, "
+          "delays=0/0/0/0, "
           "dsn=2.0.0, status=sent (250 Ok: queued as 0A1B2C3D4E))",
           "10 deferred? to=a@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, "
-          "delays=0/0/0/1, dsn=4.0.0, status=deferred (host said: 451 x relay=y at=1.2.3.4 "
+          "delays=0/0/0/1, dsn=4.0.0, status=deferred (host said: 451 x relay=y "
+          "at=1.2.3.4 "
           "port=25 dsn=2.0.0 delay=0" },
         { "postfix/smtp",
-          "to=<a@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, dsn=4.0.0, "
+          "to=<a@example.com>, relay=mx.new[203.0.113.5]:25, delay=1, delays=0/0/0/1, "
+          "dsn=4.0.0, "
           "status=deferred (status=sent (250 ok))",
           "10 deferred to=a@example.com relay=mx.new at=203.0.113.5 port=25 dsn=4.0.0 "
           "delay=1000" },
         /* a sender */
         { "postfix/qmgr",
-          "from=<\"a>, size=1, nrcpt=9 (queue active)\"@b>, size=77, nrcpt=1 (queue active)",
+          "from=<\"a>, size=1, nrcpt=9 (queue active)\"@b>, size=77, nrcpt=1 (queue "
+          "active)",
           "7 from=\"a>, size=1, nrcpt=9 (queue active)\"@b size=77 nrcpt=1" },
-        { "postfix/qmgr", "from=<a>, size=1, nrcpt=9 (queue @b>, size=77, nrcpt=1 (queue active)",
+        { "postfix/qmgr",
+          "from=<a>, size=1, nrcpt=9 (queue @b>, size=77, nrcpt=1 (queue active)",
           "7 from=a>, size=1, nrcpt=9 (queue @b size=77 nrcpt=1" },
-        { "postfix/qmgr", "from=<a>, status=expired, returned to sender@b>, size=77, nrcpt=1 (queue active)",
+        { "postfix/qmgr",
+          "from=<a>, status=expired, returned to sender@b>, size=77, nrcpt=1 (queue "
+          "active)",
           "7 from=a>, status=expired, returned to sender@b size=77 nrcpt=1" },
         /* a Message-ID, a HELO */
         { "postfix/cleanup", "message-id=removed", "3 mid=removed" },
         { "sluice-milter",
-          "verdict=forward to=<a@b> home=new from=<x\\x20verdict=deliver> client=[1.2.3.4] "
+          "verdict=forward to=<a@b> home=new from=<x\\x20verdict=deliver> "
+          "client=[1.2.3.4] "
           "helo=x\\x20dmarc=pass",
           "13 from=x\\x20verdict=deliver to=a@b client=1.2.3.4 helo=x\\x20dmarc=pass "
           "verdict=forward home=new" },
@@ -243,18 +281,25 @@ static void test_sendmail(void)
     } cases[] = {
         { "from=<a@b.test>, size=1234, class=0, nrcpts=2, msgid=<x@b.test>, proto=ESMTP, "
           "daemon=MTA-v4, relay=mx.b.test [192.0.2.1]",
-          "7 from=a@b.test name=mx.b.test client=192.0.2.1 mid=<x@b.test> size=1234 nrcpt=2" },
+          "7 from=a@b.test name=mx.b.test client=192.0.2.1 mid=<x@b.test> size=1234 "
+          "nrcpt=2" },
         { "from=<a@b.test>, size=1, class=0, nrcpts=1, msgid=<x, relay=evil [9.9.9.9]>, "
           "proto=ESMTP, daemon=MTA-v4, relay=mx.b.test [192.0.2.1]",
           "7 from=a@b.test name=mx.b.test client=192.0.2.1 mid=<x size=1 nrcpt=1" },
-        { "to=<u1@example.com>,<u2@example.com>, delay=00:01:02, xdelay=00:00:01, mailer=esmtp, "
-          "pri=121234, relay=mx.new.example. [203.0.113.5], dsn=2.0.0, stat=Sent (ok: queued as "
+        { "to=<u1@example.com>,<u2@example.com>, delay=00:01:02, xdelay=00:00:01, "
+          "mailer=esmtp, "
+          "pri=121234, relay=mx.new.example. [203.0.113.5], dsn=2.0.0, stat=Sent (ok: "
+          "queued as "
           "0A1B2C3D4E)",
-          "10 sent to=<u1@example.com>,<u2@example.com> relay=mx.new.example at=203.0.113.5 "
+          "10 sent to=<u1@example.com>,<u2@example.com> relay=mx.new.example "
+          "at=203.0.113.5 "
           "dsn=2.0.0 remote=0A1B2C3D4E delay=62000" },
-        { "to=<\"a, stat=Sent (ok)\"@example.com>, delay=1+02:00:00, mailer=esmtp, pri=1, "
-          "relay=mx.new. [203.0.113.5], dsn=4.0.0, stat=Deferred: Connection refused by mx.new.",
-          "10 deferred to=<\"a, stat=Sent (ok)\"@example.com> relay=mx.new at=203.0.113.5 "
+        { "to=<\"a, stat=Sent (ok)\"@example.com>, delay=1+02:00:00, mailer=esmtp, "
+          "pri=1, "
+          "relay=mx.new. [203.0.113.5], dsn=4.0.0, stat=Deferred: Connection refused by "
+          "mx.new.",
+          "10 deferred to=<\"a, stat=Sent (ok)\"@example.com> relay=mx.new "
+          "at=203.0.113.5 "
           "dsn=4.0.0 delay=93600000" },
         { "to=root, ctladdr=root (0/0), delay=00:00:00, mailer=local, pri=1, dsn=5.1.1, "
           "stat=User unknown",
@@ -297,7 +342,8 @@ static void test_time_for_a_hostile_line(void)
     struct log_line parsed;
     struct log_event event;
     log_clock_init(&clock_state, 0);
-    size_t used = (size_t)snprintf(line, sizeof(line), "Nov 22 09:14:32 mx1 postfix/smtp[1]: %s: to=<", LONG_ID);
+    size_t used = (size_t)snprintf(
+        line, sizeof(line), "Nov 22 09:14:32 mx1 postfix/smtp[1]: %s: to=<", LONG_ID);
     while (used + 20 < sizeof(line))
         used += (size_t)snprintf(line + used, sizeof(line) - used, ">, relay=x, a=b");
     clock_t began = clock();

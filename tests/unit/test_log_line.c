@@ -31,9 +31,10 @@ static void read_line(const char *text, size_t len, char *out, size_t size)
     if (!log_line_parse(&clock_state, copy, len, &line))
         snprintf(out, size, "no");
     else
-        snprintf(out, size, "%.*s|%.*s|%d|%u|%.*s|%.*s", (int)line.host.len, line.host.text,
-                 (int)line.service.len, line.service.text, line.daemon, (unsigned)line.pid,
-                 (int)line.id.len, line.id.text, (int)line.rest.len, line.rest.text);
+        snprintf(out, size, "%.*s|%.*s|%d|%u|%.*s|%.*s", (int)line.host.len,
+                 line.host.text, (int)line.service.len, line.service.text, line.daemon,
+                 (unsigned)line.pid, (int)line.id.len, line.id.text, (int)line.rest.len,
+                 line.rest.text);
     free(copy);
 }
 
@@ -45,9 +46,11 @@ static void test_fields(void)
         { "Nov 22 09:30:57 old postfix-old/smtpd[9490]: 4jXP2T5gnwz1bwNG: "
           "client=unknown[192.0.2.25]",
           "old|postfix-old|1|9490|4jXP2T5gnwz1bwNG|client=unknown[192.0.2.25]" },
-        { "Nov 22 09:31:35 old postfix-old/sluice-forward/smtp[10617]: 4jXP3C0bYRz1bwWH: to=<x>",
+        { "Nov 22 09:31:35 old postfix-old/sluice-forward/smtp[10617]: 4jXP3C0bYRz1bwWH: "
+          "to=<x>",
           "old|sluice-forward|5|10617|4jXP3C0bYRz1bwWH|to=<x>" },
-        { "2026-11-22T09:30:57.804353Z sluice-milter[9219]: 4jXP2T5gnwz1bwNG: verdict=none",
+        { "2026-11-22T09:30:57.804353Z sluice-milter[9219]: 4jXP2T5gnwz1bwNG: "
+          "verdict=none",
           "||8|9219|4jXP2T5gnwz1bwNG|verdict=none" },
         { "2026-11-22T09:30:57.804353+01:00 mx1 postfix/qmgr[1]: 0A1B2C3D4E: removed",
           "mx1|postfix|4|1|0A1B2C3D4E|removed" },
@@ -72,6 +75,7 @@ static void test_fields(void)
         { "Nov 22 09:14:32", "no" },
         { "client=unknown[192.0.2.25]", "no" },
         { "<22", "no" },
+        { "<22>", "no" },
         { "2026-11-22T09:30", "no" },
         { "Nov 22 09:14:32 ", "||0|0||" },
         { "Nov 22 09:14:32 mx1", "||0|0||mx1" },
@@ -97,7 +101,8 @@ static void test_journal(void)
           "\"SYSLOG_IDENTIFIER\":\"postfix/smtpd\",\"SYSLOG_PID\":\"12\",\"_PID\":\"99\","
           "\"MESSAGE\":\"4jXP2T5gnwz1bwNG: client=a[1.2.3.4]\"}",
           "mx1|postfix|1|12|4jXP2T5gnwz1bwNG|client=a[1.2.3.4]" },
-        { "{ \"MESSAGE\" : \"4jXP2T5gnwz1bwNG: to=<\\\"a b\\\"@x> \\u00e9\\ud83d\\ude00\\n\" , "
+        { "{ \"MESSAGE\" : \"4jXP2T5gnwz1bwNG: to=<\\\"a b\\\"@x> "
+          "\\u00e9\\ud83d\\ude00\\n\" , "
           "\"__REALTIME_TIMESTAMP\" : \"1\" , \"SYSLOG_IDENTIFIER\" : \"postfix/smtp\" }",
           "|postfix|5|0|4jXP2T5gnwz1bwNG|to=<\"a b\"@x> \xc3\xa9\xf0\x9f\x98\x80\n" },
         { "{\"MESSAGE\":[65,66,67,68,69,70,58,32,255,0],\"__REALTIME_TIMESTAMP\":\"1\","
@@ -172,8 +177,11 @@ static void test_times(void)
 
 static int64_t utc(int year, int month, int day, int hour, int minute)
 {
-    struct tm tm = { .tm_year = year - 1900, .tm_mon = month - 1, .tm_mday = day,
-                     .tm_hour = hour, .tm_min = minute };
+    struct tm tm = { .tm_year = year - 1900,
+                     .tm_mon = month - 1,
+                     .tm_mday = day,
+                     .tm_hour = hour,
+                     .tm_min = minute };
     return (int64_t)timegm(&tm);
 }
 
@@ -184,7 +192,8 @@ static void test_years(void)
     log_clock_init(&clock_state, utc(2027, 1, 2, 0, 0));
     CHECK_INT("December is last year's", time_of("Dec 30 10:00:00"),
               utc(2026, 12, 30, 10, 0) * SECOND);
-    CHECK_INT("New Year's Eve", time_of("Dec 31 23:59:00"), utc(2026, 12, 31, 23, 59) * SECOND);
+    CHECK_INT("New Year's Eve", time_of("Dec 31 23:59:00"),
+              utc(2026, 12, 31, 23, 59) * SECOND);
     CHECK_INT("New Year", time_of("Jan  1 00:00:00"), utc(2027, 1, 1, 0, 0) * SECOND);
     CHECK_INT("the clock is set back", time_of("Dec 31 23:58:00"),
               utc(2026, 12, 31, 23, 58) * SECOND);

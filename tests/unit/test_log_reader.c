@@ -40,13 +40,13 @@ static const char *lines(const char *ids)
     static int next;
     char *out = text[next++ & 3];
     out[0] = '\0';
-    for (const char *p = ids; *p; p += *p == ' ')
-    {
+    for (const char *p = ids; *p; p += *p == ' ') {
         char id[16];
         size_t len = strcspn(p, " ");
         snprintf(id, sizeof(id), "%.*s", (int)len, p);
         snprintf(out + strlen(out), sizeof(text[0]) - strlen(out),
-                 "Nov 22 09:%.2s:%.2s mx1 postfix/qmgr[1]: ABCD%s: removed\n", id, id, id);
+                 "Nov 22 09:%.2s:%.2s mx1 postfix/qmgr[1]: ABCD%s: removed\n", id, id,
+                 id);
         p += len;
     }
     return out;
@@ -264,7 +264,8 @@ static void test_cut_anywhere(void)
             put("", "w", "");
         }
         run(second, sizeof(second), NULL);
-        snprintf(both, sizeof(both), "%s%s%s", first, first[0] && second[0] ? " " : "", second);
+        snprintf(both, sizeof(both), "%s%s%s", first, first[0] && second[0] ? " " : "",
+                 second);
         CHECK_STR("two runs", both, ids);
     }
 }
@@ -279,30 +280,59 @@ static void test_follow(void)
     static const struct {
         const char *what, *want;
     } steps[] = {
-        { "no file", "" },           { "made", "01" },        { "more", "02" },
-        { "part of a line", "" },    { "its end", "03" },     { "renamed, not yet used", "" },
-        { "the old one still", "04" }, { "the new one", "05" }, { "truncated", "06" },
-        { "truncated and longer", "07 08 09 10" }, { "copytruncate", "11 12" },
+        { "no file", "" },
+        { "made", "01" },
+        { "more", "02" },
+        { "part of a line", "" },
+        { "its end", "03" },
+        { "renamed, not yet used", "" },
+        { "the old one still", "04" },
+        { "the new one", "05" },
+        { "truncated", "06" },
+        { "truncated and longer", "07 08 09 10" },
+        { "copytruncate", "11 12" },
         { "nothing", "" },
     };
     for (int i = 0; i < (int)(sizeof(steps) / sizeof(steps[0])); i++) {
         switch (i) {
-        case 1: put("", "w", lines("01")); break;
-        case 2: put("", "a", lines("02")); break;
-        case 3: put("", "a", "Nov 22 09:03:03 mx1 postfix/qmgr[1]: ABCD03: rem"); break;
-        case 4: put("", "a", "oved\n"); break;
-        case 5: rename(path, name(".1")); put("", "w", ""); break;
-        case 6: put(".1", "a", lines("04")); break;
-        case 7: put("", "a", lines("05")); break;
-        case 8: put("", "w", ""); drain(reader, got, sizeof(got)); put("", "a", lines("06")); break;
-        case 9: put("", "w", lines("07 08 09 10")); break;
+        case 1:
+            put("", "w", lines("01"));
+            break;
+        case 2:
+            put("", "a", lines("02"));
+            break;
+        case 3:
+            put("", "a", "Nov 22 09:03:03 mx1 postfix/qmgr[1]: ABCD03: rem");
+            break;
+        case 4:
+            put("", "a", "oved\n");
+            break;
+        case 5:
+            rename(path, name(".1"));
+            put("", "w", "");
+            break;
+        case 6:
+            put(".1", "a", lines("04"));
+            break;
+        case 7:
+            put("", "a", lines("05"));
+            break;
+        case 8:
+            put("", "w", "");
+            drain(reader, got, sizeof(got));
+            put("", "a", lines("06"));
+            break;
+        case 9:
+            put("", "w", lines("07 08 09 10"));
+            break;
         case 10:
             put("", "a", lines("11"));
             rename(name(".1"), name(".2"));
             put(".1", "w", lines("07 08 09 10 11"));
             put("", "w", lines("12"));
             break;
-        default: break;
+        default:
+            break;
         }
         got[0] = '\0';
         CHECK_INT(steps[i].what, drain(reader, got, sizeof(got)), LOG_READ_END);

@@ -112,12 +112,12 @@ static void merging(void)
 
 static void long_subject(void)
 {
-    char text[400] = "Subject: ", error[MERGE_ERROR_MAX] = "";
+    char text[400] = "Subject: ", *end = text + strlen(text), error[MERGE_ERROR_MAX] = "";
     static const struct merge_letter letter = { "f", "t", "D", "<i>" };
     size_t len;
     for (int i = 0; i < 60; i++)
-        strcat(text, "\xc3\xbc");
-    strcat(text, "\n\nText\n");
+        end = stpcpy(end, "\xc3\xbc");
+    (void)stpcpy(end, "\n\nText\n");
     struct merge_template *template = merge_parse(text, strlen(text), error);
     char *out = malloc(MERGE_MESSAGE_MAX);
     CU_ASSERT_FATAL(template && out);

@@ -1,0 +1,143 @@
+/*
+ * audit_address: which mailbox an address in a log stands for. The answers for the
+ * domains, and for the last addresses, are remembered: a log names the same ones again
+ * and again.
+ */
+#include "audit_address.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "audit_ledger.h"
+#include "route.h"
+#include "table.h"
+
+#define DOMAINS_KNOWN_MAX 65536 /* domains whose being managed or not is remembered */
+#define ADDRESSES_KNOWN   4096  /* places for the last mailboxes, by hash */
+#define ADDRESS_KNOWN_MAX 96    /* longer ones are not remembered */
+
+struct known_address {
+    uint64_t hash;
+    size_t len; /* 0: none */
+    char text[ADDRESS_KNOWN_MAX];
+    char mailbox[ADDRESS_KNOWN_MAX];
+};
+
+struct audit_address {
+    const struct conf *conf;
+    struct table *domains; /* as logged -> a letter, see domain_kind() */
+    struct known_address *addresses;
+};
+
+struct audit_address *audit_address_new(const struct conf *conf)
+{
+    struct audit_address *address = calloc(1, sizeof(*address));
+    if (!address)
+        return NULL;
+    address->conf = conf;
+    address->domains = table_new();
+    address->addresses = calloc(ADDRESSES_KNOWN, sizeof(struct known_address));
+    if (!address->domains || !address->addresses) {
+        audit_address_free(address);
+        return NULL;
+    }
+    return address;
+}
+
+void audit_address_free(struct audit_address *address)
+{
+    if (!address)
+        return;
+    table_free(address->domains);
+    free(address->addresses);
+    free(address);
+}
+
+/* 'm': managed, 'r': mailboxes are redirected to it, '-': neither. */
+static char domain_kind(struct audit_address *address, const char *text, size_t len)
+{
+    char name[ADDR_DOMAIN_MAX + 1], kind = '-';
+    const char *known = table_get(address->domains, text, len, NULL);
+    if (known)
+        return known[0];
+    if (addr_domain(text, len, name)) {
+        if (conf_managed(address->conf, name))
+            kind = 'm';
+        else if (conf_redirects_to(address->conf, name))
+            kind = 'r';
+    }
+    if (table_count(address->domains) < DOMAINS_KNOWN_MAX)
+        (void)table_put(address->domains, text, len, &kind, 1);
+    return kind;
+}
+
+static char kind_of(struct audit_address *address, struct log_slice text)
+{
+    const char *at = memrchr(text.text, '@', text.len);
+    if (!at || text.len > 4 * ADDR_TEXT_MAX)
+        return '-';
+    at++;
+    return domain_kind(address, at, (size_t)(text.text + text.len - at));
+}
+
+/* sluice-milter writes what could forge a line as \xHH (lib/log.h). */
+static size_t unescape(struct log_slice in, char *out, size_t size)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < in.len && n < size; i++) {
+        unsigned byte;
+        char hex[3] = "";
+        if (in.len - i >= 4 && in.text[i] == '\\' && in.text[i + 1] == 'x') {
+            memcpy(hex, in.text + i + 2, 2);
+            if (sscanf(hex, "%2x", &byte) == 1 &&
+                strspn(hex, "0123456789abcdefABCDEF") == 2) {
+                out[n++] = (char)byte;
+                i += 3;
+                continue;
+            }
+        }
+        out[n++] = in.text[i];
+    }
+    return n;
+}
+
+static bool parse_mailbox(struct audit_address *address, struct log_slice text,
+                          char out[ADDR_TEXT_MAX + 1])
+{
+    struct route route;
+    char plain[4 * ADDR_TEXT_MAX];
+    if (memchr(text.text, '\\', text.len)) {
+        size_t len = unescape(text, plain, sizeof(plain));
+        text = (struct log_slice){ plain, len };
+    }
+    if (!route_prepare(address->conf, text.text, text.len, &route))
+        return false;
+    route_address(&route, out);
+    return true;
+}
+
+bool audit_address_mailbox(struct audit_address *address, struct log_slice text,
+                           char out[ADDR_TEXT_MAX + 1])
+{
+    uint64_t hash = ledger_hash(text.text, text.len);
+    struct known_address *known = &address->addresses[hash % ADDRESSES_KNOWN];
+    if (known->len == text.len && known->hash == hash &&
+        memcmp(known->text, text.text, text.len) == 0) {
+        memcpy(out, known->mailbox, strlen(known->mailbox) + 1);
+        return true;
+    }
+    if (kind_of(address, text) != 'm' || !parse_mailbox(address, text, out))
+        return false;
+    if (text.len <= sizeof(known->text) && strlen(out) < sizeof(known->mailbox)) {
+        known->hash = hash;
+        known->len = text.len;
+        memcpy(known->text, text.text, text.len);
+        memcpy(known->mailbox, out, strlen(out) + 1);
+    }
+    return true;
+}
+
+bool audit_address_redirects_to(struct audit_address *address, struct log_slice text)
+{
+    return kind_of(address, text) == 'r';
+}

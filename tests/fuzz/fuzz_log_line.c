@@ -1,0 +1,59 @@
+/*
+ * A raw log line to its fields, its time and its event. Every slice lies in the line or
+ * in the scratch space; a recipient list ends; what is wanted is what is given.
+ *
+ * Sources: cutover/log_line.c cutover/log_journal.c cutover/log_time.c
+ * Sources: cutover/log_event.c cutover/log_event_sendmail.c cutover/log_event_session.c
+ * Sources: cutover/log_event_verdict.c cutover/log_field.c
+ */
+#include "../../cutover/log_event.h"
+#include "fuzz.h"
+
+static struct log_clock state;
+
+static void check(struct log_slice slice, const char *text, size_t size)
+{
+    bool in_text = slice.text >= text && slice.text + slice.len <= text + size;
+    bool in_scratch = slice.text >= state.scratch &&
+                      slice.text + slice.len <= state.scratch + sizeof(state.scratch);
+    HOLDS(slice.text);
+    HOLDS(slice.len == 0 || in_text || in_scratch);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct log_line line;
+    struct log_event event, again;
+    struct log_time time;
+    struct log_slice to;
+    char *text = exact_copy(data, size);
+
+    log_clock_init(&state, 1795338872);
+    if (log_line_parse(&state, text, size, &line)) {
+        const struct log_slice fields[] = { line.host, line.program, line.service,
+                                            line.id,   line.rest,    line.stamp };
+        for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+            check(fields[i], text, size);
+        if (log_line_time(&state, &line, &time))
+            HOLDS(state.last == time.us);
+        enum log_event_kind kind = log_event_parse(&line, LOG_EVENTS_ALL, &event);
+        HOLDS(kind == event.kind && kind < LOG_EVENT_KINDS);
+        HOLDS(log_event_parse(&line, ~(1u << kind), &again) != kind ||
+              kind == LOG_EVENT_NONE);
+        if (kind != LOG_EVENT_NONE) {
+            const struct log_slice found[] = {
+                event.from,       event.to,    event.orig_to, event.text,
+                event.relay_name, event.user,  event.helo,    event.message_id,
+                event.remote_id,  event.dmarc, event.new_to,  event.other_id
+            };
+            for (size_t i = 0; i < sizeof(found) / sizeof(found[0]); i++)
+                check(found[i], text, size);
+            size_t rounds = 0;
+            for (size_t at = 0; log_event_next_to(&event, &at, &to); rounds++)
+                check(to, text, size);
+            HOLDS(rounds <= size + 1);
+        }
+    }
+    free(text);
+    return 0;
+}
