@@ -310,24 +310,30 @@ static int compare_rows(const void *left, const void *right)
 static void give_rows(struct rows *rows)
 {
     const struct hop *root = rows->root, *named = root;
+    const char *from = NULL; /* where no line of the first hop says it, another's does */
     rows->ledger->counts.messages++;
     if (rows->count > 1)
         qsort(rows->items, rows->count, sizeof(*rows->items), compare_rows);
-    for (const struct hop *hop = root; hop && !named->message_id; hop = hop->tree_next)
-        named = hop->message_id ? hop : named;
+    for (const struct hop *hop = root; hop && !(named->message_id && from);
+         hop = hop->tree_next) {
+        if (!named->message_id && hop->message_id)
+            named = hop;
+        if (!from)
+            from = hop->from;
+    }
     for (size_t i = 0; i < rows->count; i++) {
         struct ledger_row *row = &rows->items[i];
         while (is_delivered(row->fate) && row->mailbox[0] && i + 1 < rows->count &&
                is_delivered(row[1].fate) && strcmp(row->mailbox, row[1].mailbox) == 0 &&
                strcmp(row->to, row[1].to) == 0) {
-            row[1].again += row->again + 1;
-            row[1].fate = row->fate;
-            row[1].text = row->text;
+            unsigned again = row->again + row[1].again + 1;
+            row[1] = *row;
+            row[1].again = again;
             row++;
             i++;
         }
         row->message = rows->ledger->counts.messages;
-        row->from = text_or_empty(root->from);
+        row->from = from ? from : "?";
         row->message_id = text_or_empty(named->message_id);
         row->accepted_us = root->first_us;
         row->began_before = (root->flags & HOP_LATE) != 0;

@@ -237,7 +237,9 @@ int dns_check(struct dns_task *task)
     if (!task->options.rules)
         print("%s", "");
     size_t broken = show_rules(&findings, document);
-    if (task->options.rules)
+    if (task->options.rules && findings.count == 1)
+        print("%s: %s", task->domain->name, findings.items[0].text);
+    else if (task->options.rules)
         print("%s: %zu rules looked at, %zu broken or not known", task->domain->name,
               findings.count, broken);
     else

@@ -224,6 +224,14 @@ bool log_reader_ended(const struct log_reader *reader)
     return true;
 }
 
+const char *log_reader_unread(const struct log_reader *reader)
+{
+    for (size_t i = 0; i < reader->count; i++)
+        if (reader->sources[i].unread[0])
+            return reader->sources[i].unread;
+    return "";
+}
+
 const struct log_counts *log_reader_counts(const struct log_reader *reader)
 {
     return &reader->counts;

@@ -90,6 +90,9 @@ bool log_reader_wait(struct log_reader *reader, int milliseconds);
 /* Nothing can come any more: every source is standard input, and that has ended. */
 bool log_reader_ended(const struct log_reader *reader);
 
+/* The name of a rotated file that was not read, as it is compressed by something else
+ * than gzip; "" none. */
+const char *log_reader_unread(const struct log_reader *reader);
 const struct log_counts *log_reader_counts(const struct log_reader *reader);
 const char *log_reader_path(const struct log_reader *reader, size_t source);
 size_t log_reader_sources(const struct log_reader *reader);

@@ -167,6 +167,8 @@ static bool open_files(struct log_source *s)
             fine = failed(s, s->path, errno);
         for (size_t n = 0; fine && n < rotated.count; n++)
             fine = open_one(s, rotated.paths[n], true);
+        if (!s->mark.known)
+            (void)snprintf(s->unread, sizeof(s->unread), "%s", rotated.other);
         log_rotated_free(&rotated);
         if (!fine || !open_one(s, s->path, false))
             return false;

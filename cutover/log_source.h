@@ -41,6 +41,7 @@ struct log_source {
     size_t scanned;          /* from begin on: no line end in these */
     int64_t offset;          /* of buffer[begin] */
     bool skipping;
+    char unread[256]; /* a rotated file in a format that is not read */
     char error[512];
 };
 

@@ -365,6 +365,9 @@ static int run_monitor(struct run *run)
     case READ_ALL:
         break;
     }
+    if (log_reader_unread(run->reader)[0])
+        notice("%s is not read, only gzip is: unpack it to have it counted",
+               log_reader_unread(run->reader));
     code = report(run);
     save(run);
     return code;

@@ -2,7 +2,7 @@
  * playbook_dns: the actions that are sluice dns.
  *
  * dns-apply and dns-lower keep the name of the snapshot that they take before their
- * first try in DIRECTORY/STEP.snapshot, and dns-back, their undo, goes back to that
+ * first try in DIRECTORY/.STEP.snapshot, and dns-back, their undo, goes back to that
  * one: with several such steps in a playbook each undoes what it did itself, in
  * whatever state the zone is left by the others.
  *
@@ -75,7 +75,8 @@ int action_dns_diff(struct action_context *context, int argc, char **argv)
     }
     if (log >= 0)
         close(log);
-    int closed = paper ? paper_close(context, paper, name, code == EXIT_DONE) : EXIT_SERVICE;
+    int closed =
+        paper ? paper_close(context, paper, name, code == EXIT_DONE) : EXIT_SERVICE;
     if (code == EXIT_DONE)
         code = closed;
     if (code == EXIT_DONE)
@@ -96,8 +97,8 @@ int action_dns_rules(struct action_context *context, int argc, char **argv)
 
 int action_dns_servers(struct action_context *context, int argc, char **argv)
 {
-    return run_dns(context, "check", (const char *const[]){ "--rules", "--rule", "ns", NULL }, argc,
-                   argv);
+    return run_dns(context, "check",
+                   (const char *const[]){ "--rules", "--rule", "ns", NULL }, argc, argv);
 }
 
 /* Looks now and then, so that the run shows how long it still takes. */
@@ -116,11 +117,9 @@ int action_dns_lowered(struct action_context *context, int argc, char **argv)
 
 /* ---- the step's own snapshot ------------------------------------------------- */
 
-static bool path_of(const struct action_context *context, const char *suffix,
-                    char out[PATH_LEN])
+static bool path_of(const struct action_context *context, char out[PATH_LEN])
 {
-    int n = snprintf(out, PATH_LEN, "%s/%s.%s", context->directory, context->step,
-                     suffix);
+    int n = snprintf(out, PATH_LEN, "%s/.%s.snapshot", context->directory, context->step);
     return n > 0 && n < PATH_LEN;
 }
 
@@ -129,9 +128,9 @@ static bool noted(const struct action_context *context, char name[64])
 {
     char path[PATH_LEN];
     int64_t run = 0;
-    FILE *file = path_of(context, "snapshot", path) ? fopen(path, "re") : NULL;
-    bool found = file && fscanf(file, "%" SCNd64 "\t%63s", &run, name) == 2 &&
-                 run == context->run;
+    FILE *file = path_of(context, path) ? fopen(path, "re") : NULL;
+    bool found =
+        file && fscanf(file, "%" SCNd64 "\t%63s", &run, name) == 2 && run == context->run;
     if (file)
         fclose(file);
     return found;
@@ -140,7 +139,7 @@ static bool noted(const struct action_context *context, char name[64])
 static int note(const struct action_context *context, const char *name)
 {
     char path[PATH_LEN];
-    FILE *file = path_of(context, "snapshot", path) ? fopen(path, "we") : NULL;
+    FILE *file = path_of(context, path) ? fopen(path, "we") : NULL;
     bool good = file && fprintf(file, "%" PRId64 "\t%s\n", context->run, name) > 0 &&
                 fflush(file) == 0 && fsync(fileno(file)) == 0;
     if (file && fclose(file) != 0)
@@ -199,11 +198,11 @@ static bool runs_here(const struct action_context *context)
     DIR *directory = opendir(context->directory);
     for (struct dirent *entry; directory && !found && (entry = readdir(directory));) {
         size_t len = strlen(entry->d_name);
-        found = len > 4 && strcmp(entry->d_name + len - 4, ".log") == 0 &&
-                strcmp(entry->d_name, own) != 0 &&
-                fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) ==
-                    0 &&
-                info.st_mtime >= context->run;
+        found =
+            len > 4 && strcmp(entry->d_name + len - 4, ".log") == 0 &&
+            strcmp(entry->d_name, own) != 0 &&
+            fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+            info.st_mtime >= context->run;
     }
     if (directory)
         closedir(directory);
@@ -225,7 +224,7 @@ int action_dns_back(struct action_context *context, int argc, char **argv)
     }
     const char *const ours[] = { "--back", "--snapshot", name, "--yes", NULL };
     int code = run_dns(context, "apply", ours, argc, argv);
-    if (code == EXIT_DONE && path_of(context, "snapshot", path))
+    if (code == EXIT_DONE && path_of(context, path))
         (void)unlink(path);
     return code;
 }

@@ -400,7 +400,7 @@ struct store_sender {
 struct store_picture {
     const char *domain;
     struct store_totals totals;
-    int64_t flipped; /* unix s of the last flip; 0: none */
+    int64_t flipped; /* unix s of the last flip or recovery; 0: none */
     const struct store_lock *locks; /* in no order */
     size_t lock_count;
     uint64_t floaters;

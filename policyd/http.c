@@ -448,6 +448,12 @@ struct http *http_new(struct event_base *base, struct conf *conf, struct stats *
 void http_reload(struct http *http, struct conf *conf)
 {
     struct conf *old = http->conf;
+    /* The new file may need none for its own address; what we listen on stays. */
+    if (old->http.password && !conf->http.password) {
+        log_warnx("http-password-file has gone: restart sluice-policyd to serve the "
+                  "status page without a password; until then the old one is asked for");
+        return;
+    }
     http->conf = conf_ref(conf);
     conf_unref(old);
 }

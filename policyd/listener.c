@@ -122,6 +122,19 @@ int listener_socket(const struct conf_endpoint *at, const char *key, gid_t group
                     : tcp_socket(at, key, error, error_size);
 }
 
+bool listener_is_local(int fd)
+{
+    struct sockaddr_storage at;
+    socklen_t len = sizeof(at);
+    if (getsockname(fd, (struct sockaddr *)&at, &len) != 0)
+        return false;
+    if (at.ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)&at)->sin_addr.s_addr) >> 24 == 127;
+    if (at.ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&at)->sin6_addr);
+    return at.ss_family == AF_UNIX;
+}
+
 /* ---- accepting ------------------------------------------------------------ */
 
 static void pause_accepting(struct listener *l, const char *why)

@@ -20,6 +20,10 @@ struct listener;
 int listener_socket(const struct conf_endpoint *at, const char *key, gid_t group,
                     char *error, size_t error_size);
 
+/* Whether a listening socket can be reached from this host alone, whatever the
+ * configuration calls it: a unix socket, or a loopback address. */
+bool listener_is_local(int fd);
+
 /* Accepts clients of fd (taken over) for a service, at most max connections in
  * all services together. NULL: no memory. */
 struct listener *listener_new(struct event_base *base, struct conns *conns,

@@ -176,13 +176,23 @@ static bool open_http(struct daemon *d, const struct daemon_identity *identity)
                   "set: set it to the same address");
         return false;
     }
-    if (d->http_fd >= 0 || !at->text)
+    if (!at->text)
         return true;
-    d->http_fd = listener_socket(at, "policyd.http", identity->gid, error, sizeof(error));
-    d->http_made = d->http_fd >= 0;
-    if (!d->http_made)
-        log_warnx("%s", error);
-    return d->http_made;
+    if (d->http_fd < 0) {
+        d->http_fd =
+            listener_socket(at, "policyd.http", identity->gid, error, sizeof(error));
+        d->http_made = d->http_fd >= 0;
+        if (!d->http_made)
+            log_warnx("%s", error);
+    }
+    /* The service manager's socket, or a name, may be another address than the one
+     * that the configuration was checked for. */
+    if (d->http_fd >= 0 && !d->conf->http.password && !listener_is_local(d->http_fd)) {
+        log_warnx("policyd.http: the socket is not on a loopback address, so it needs "
+                  "an http-password-file");
+        return false;
+    }
+    return d->http_fd >= 0;
 }
 
 static bool open_sockets(struct daemon *d, const struct daemon_identity *identity)

@@ -24,6 +24,7 @@
 #include "status.h"
 
 #define SHARE         20 /* asking takes one part in so many of the time */
+#define PAUSE_MAX_MS  (STATS_STALE_MS / 2)
 #define CHILD_POLL_MS 200
 #define WINDOW_MS     300000 /* of the latencies that are shown */
 
@@ -259,17 +260,17 @@ static void watch(struct stats *stats, struct status *status)
                                         stats->store, clock_ms(), status->alarms);
 }
 
-/* A picture of now, or the last one with what is wrong. */
-static void turn(struct stats *stats)
+/* A picture of now, or the last one with what is wrong: then false. */
+static bool turn(struct stats *stats)
 {
     struct status *status = calloc(1, sizeof(*status));
     if (!status)
-        return;
+        return false;
     take_here(stats, status);
     struct asking asking = { .status = status, .store = stats->store };
     stats->reads++;
-    status->up = ask(&asking);
-    if (status->up) {
+    bool up = status->up = ask(&asking);
+    if (up) {
         status->as_of = status->now;
     } else {
         stats->failures++;
@@ -287,6 +288,15 @@ static void turn(struct stats *stats)
     }
     watch(stats, status);
     publish(stats, status);
+    return up;
+}
+
+/* How long Redis is left alone after a turn. One that failed was a wait, which costs
+ * Redis nothing; that it is back is to be seen soon. */
+static int64_t pause_ms(int64_t took_ms, bool up)
+{
+    int64_t pause = up ? took_ms * (SHARE - 1) : 0;
+    return pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS;
 }
 
 static void take_reload(struct stats *stats)
@@ -339,8 +349,8 @@ static void *run(void *context)
         }
         take_reload(stats);
         begun = clock_ms();
-        turn(stats);
-        earliest = clock_ms() + (clock_ms() - begun) * (SHARE - 1);
+        bool up = turn(stats);
+        earliest = clock_ms() + pause_ms(clock_ms() - begun, up);
     }
     return NULL;
 }

@@ -4,8 +4,9 @@
  * (alarm.h), the dead-man switch among them. The loop only hands out bytes that are
  * ready, so a page costs it the same with ten mailboxes as with millions.
  *
- * Asked every second while somebody looks, every STATS_IDLE_MS otherwise; and never
- * more than a twentieth of the time, however large the store.
+ * Asked every second while somebody looks, every STATS_IDLE_MS otherwise; and, up to
+ * a pause of half a minute, never more than a twentieth of the time, however large the
+ * store.
  */
 #ifndef SLUICE_POLICYD_STATS_H
 #define SLUICE_POLICYD_STATS_H

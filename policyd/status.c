@@ -151,7 +151,7 @@ bool status_add_ping(struct status *status, const struct ping_row *row)
     status->pings = grown;
     struct status_ping *ping = &grown[status->ping_count++];
     snprintf(ping->host, sizeof(ping->host), "%.255s", row->host);
-    snprintf(ping->path, sizeof(ping->path), "%.63s", row->path);
+    snprintf(ping->path, sizeof(ping->path), "%.71s", row->path);
     snprintf(ping->text, sizeof(ping->text), "%.399s", row->text);
     ping->when = row->when;
     ping->state = row->state;
@@ -307,13 +307,12 @@ static void judge_host(struct judging *j, const struct host *host)
                     "%s: no heartbeat for %s: is sluice-policyd running there, and does "
                     "it reach Redis? No lock is complete until it answers",
                     host->name, host->seen_ms ? status_span(quiet, age) : "ever");
-        return;
-    }
-    /* While a fence is under way the text is what it waits for. */
-    if (host->state[0] && host->fenced >= host->journaled)
+    } else if (host->state[0] && host->fenced >= host->journaled) {
+        /* While a fence is under way the text is what it waits for. */
         raise_alarm(j, ALARM_HOST_FAULT, host->name, status->now, "%s: %s", host->name,
                     host->state);
-    judge_held(j, host);
+    }
+    judge_held(j, host); /* what a silent host holds is not over */
 }
 
 size_t status_judge(const struct status *status, struct alarm *out)

@@ -47,8 +47,9 @@
  *                    deadline: when that becomes an alarm (0: no deadline),
  *                    overdue: how many mailboxes are past it }
  *       floaters     { total, last, quiet_since, hours[96] }   as above.
- *                    quiet_since: since the last floater, or since the last flip when
- *                    that is later: the countdown ends at quiet_since + needed.
+ *                    quiet_since: since the last floater, or since the last flip or
+ *                    sluice recover (which may have lost floaters) when that is
+ *                    later: the countdown ends at quiet_since + needed.
  *                    0: nothing has moved yet, there is no countdown
  *       senders      [ { client, name, count, first, last } ]   who sent floaters,
  *                    the most first, 20 at most; client: address, or "*" for all that
@@ -162,7 +163,7 @@ struct status_domain {
 };
 
 struct status_ping {
-    char host[256], path[64], text[STATUS_TEXT_MAX];
+    char host[256], path[72], text[STATUS_TEXT_MAX]; /* names have 64 characters */
     int64_t when;
     int state;
     int64_t ms[3]; /* connected, accepted, arrived; -1: never */

@@ -101,7 +101,7 @@ local answers, again = {}, {}
 for i, name in ipairs(locals) do
     local status, before, made = treat(name, again[name] or records[i], extra[i])
     if not status then return { 'BAD', name .. '@' .. domain } end
-    again[name] = made
+    again[name] = made or again[name]
     answers[i] = status .. before
 end
 change_commit(change, change.rule and change.rule.to or own_letter, ARGV[3])

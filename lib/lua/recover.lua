@@ -32,6 +32,8 @@ if step == 'clear' then
 elseif step == 'homes' or step == 'totals' or step == 'locks' then
     local key = KEY .. (step == 'homes' and 'home' or step) .. ':' .. ARGV[3]
     redis.call('HSET', key, unpack(ARGV, 4))
+    -- Floaters are in no journal, so some may be forgotten: it was not quiet before.
+    if step == 'totals' then redis.call('HSET', key, 'flipped', now()) end
 elseif step == 'ids' then
     redis.call('HSET', chain, unpack(ARGV, 3))
 else

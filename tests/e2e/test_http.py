@@ -43,6 +43,7 @@ def http_case(lines="", top=""):
         os.chmod(case.path("secret"), 0o600)
         shutil.chown(case.path("secret"), USER)
     with case_of(prepare) as case:
+        wait_until(lambda: get(case, "/status.json")[0] != 503, 10, "first figures")
         yield case
 
 

@@ -437,7 +437,8 @@ def check_commands(actions):
     """Commands of sluice as actions: their verdict and the step's note."""
     lab = actions.lab
     log = lab.old.postfix.log_path
-    contains("quiet", actions.good("monitor", log, "--quiet-for", "1s"), "0 floaters")
+    contains("quiet", actions.good("monitor", log, "--quiet-for", "1s"),
+             "nothing was forwarded for so long")
     actions.good("status", A)
     contains("who", actions.log(), A)
     contains("ping", actions.good("ping", "inbound"), "inbound")
@@ -911,6 +912,10 @@ def check_quiet(actions):
     code, out, err = actions.cli("run", DOMAIN)
     expect(f"it has to wait ({out} {err})", code, 75)
     contains("how long", actions.log(), "of 1 h", "some clients still use the old servers")
+    log = lab.old.postfix.log_path
+    actions.begin(("monitor", log, "--quiet-for", "1h"))
+    code, out, err = actions.cli("run", DOMAIN)
+    expect(f"by the log too ({out} {err})", code, 75)
     contains("quiet for long enough", actions.until(
         lambda: actions(("quiet", "1s")), "done"), "quiet for", "1 floaters before")
     contains("a slip", actions.bad("quiet", "soon"), '"soon" is not a duration')

@@ -282,11 +282,14 @@ static void test_hosts(void)
 {
     static const struct {
         struct host host;
-        int kind; /* -1: none */
+        int kind;   /* of the first; -1: none */
+        int second; /* of the next, when there is one */
     } rows[] = {
         { { .seen_ms = (NOW - 1) * 1000LL }, -1 },
         { { .seen_ms = (NOW - 60) * 1000LL }, ALARM_HOST_SILENT },
-        { { .seen_ms = 0, .held = 5, .oldest = 1 }, ALARM_HOST_SILENT },
+        /* What it holds does not end with its silence. */
+        { { .seen_ms = 0, .held = 5, .oldest = 1 }, ALARM_HOST_SILENT, ALARM_HELD_OLD },
+        { { .seen_ms = 0, .held = 5, .oldest = NOW - 9 }, ALARM_HOST_SILENT },
         { { .seen_ms = NOW * 1000LL, .held = 5, .oldest = NOW - 14400 }, ALARM_HELD_OLD },
         { { .seen_ms = NOW * 1000LL, .held = 5, .oldest = NOW - 14399 }, -1 },
         { { .seen_ms = NOW * 1000LL, .deferred = 1, .deferred_oldest = NOW - 900 },
@@ -307,6 +310,10 @@ static void test_hosts(void)
         status->host_count = 1;
         size_t n = status_judge(status, out);
         CHECK_INT("kind", n ? (int)out[0].kind : -1, rows[i].kind);
+        CHECK_INT("alarms", (long long)n,
+                  (rows[i].kind >= 0) + (rows[i].second > 0 ? 1 : 0));
+        if (n > 1)
+            CHECK_INT("second", (int)out[1].kind, rows[i].second);
         status->up = false; /* then only that is told */
         CHECK_INT("down", status_judge(status, out), 1);
         CHECK_INT("down", out[0].kind, ALARM_REDIS_DOWN);
