@@ -47,7 +47,7 @@ struct log_record {
 
 enum log_read {
     LOG_READ_EVENT,
-    LOG_READ_END,    /* all is read; with log_reader_follow(): nothing new for now */
+    LOG_READ_END,    /* all is read; with log_reader_follow(): nothing new yet */
     LOG_READ_FAILED, /* log_reader_error() */
 };
 

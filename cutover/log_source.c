@@ -438,7 +438,7 @@ static bool may_leave(const struct log_source *s)
 
 enum step { STEP_LINE, STEP_MORE, STEP_END, STEP_FAILED };
 
-/* No more bytes in this file for now. */
+/* No more bytes in this file yet. */
 static enum step at_end(struct log_source *s, const char **text, size_t *len)
 {
     if (may_leave(s)) {
