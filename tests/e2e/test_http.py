@@ -481,6 +481,15 @@ def test_password():
         expect("the old one", get(case, "/", Authorization=basic("open sesame"))[0],
                401)
         expect("the new one", get(case, "/", Authorization=basic("another"))[0], 200)
+        # The file's next address needs none; the one that is listened on may.
+        with open(case.config_path, encoding="ascii") as file:
+            text = file.read()
+        with open(case.config_path, "w", encoding="ascii") as file:
+            file.write(re.sub("  http(-password-file)? = .*\n", "", text))
+        for _ in range(2):
+            case.reload("read again")
+            expect("still asked for", get(case, "/")[0], 401)
+        case.wait_log("http-password-file has gone: restart sluice-policyd")
 
 
 def test_refuses_to_start_open():
@@ -538,6 +547,20 @@ def test_redis_down():
         # Its history is another: also said here.
         case.redis.command("FLUSHALL")
         wait_until(lambda: get(case, "/healthz")[0] == 503, 10, "emptied")
+
+
+def test_redis_hangs():
+    """A wait is no reason to look away: that it is back is seen at once."""
+    with http_case(top="command-timeout = 1000\n") as case:
+        wait_up(case)
+        info = case.redis.command("INFO", "server")
+        pid = int(re.search(r"process_id:(\d+)", info).group(1))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: not status_of(case)["redis"]["up"], 10, "says so")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: status_of(case)["redis"]["up"], 6, "is back")
 
 
 def test_reload_and_end():

@@ -121,6 +121,18 @@ def test_page_follows():
                   "the failed step")
         page.wait("document.body.innerText.includes('Busiest hour: 4,003')",
                   "the new floaters")
+        # Long quiet, and yet somebody has not moved.
+        long_ago = str(now - 400000)
+        case.redis.command("HSET", "sluice:hours:example.com", "last", long_ago)
+        case.redis.command("HSET", "sluice:totals:example.com", "flipped", long_ago)
+        page.wait("document.body.innerText.includes('3 mailboxes have not moved yet')",
+                  "who is left")
+        case.redis.command("HSET", "sluice:totals:example.com", "o", "0")
+        page.wait("document.body.innerText.includes("
+                  "'addresses that are not listed have not moved yet')",
+                  "what is left")
+        expect_true("not the end",
+                    "old servers are no longer needed" not in page.text())
         # The chart by keyboard.
         page.value("document.querySelector('svg.chart').focus()")
         page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight",

@@ -133,6 +133,8 @@ static void test_hosts(void)
         { "localhost:x", false },
         { "[::1", false },
         { "[evil.example]", false },
+        { "[::1]evil.example", false },
+        { "[::1]:80.evil.example", false },
         { "127.0.0.1.evil.example", false },
         { "localhost:1:2", false },
     };

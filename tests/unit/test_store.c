@@ -480,6 +480,33 @@ static void test_whole_domain(void)
     store_free(store);
 }
 
+/* Named more than once in one change, a mailbox is counted once. */
+static void test_named_often(void)
+{
+    struct store *store = furnished();
+    struct store_totals before, after;
+    static struct change_result result;
+    static const struct change_item items[] = {
+        { .local = "often" }, { .local = "often" }, { .local = "often" }, { .local = "often" }
+    };
+    static const enum event_op ops[] = { EVENT_IMPORT, EVENT_LOCK };
+    store_totals(store, "example.com", &before);
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        const struct change change = {
+            .op = ops[i], .domain = "example.com", .items = items, .count = 4
+        };
+        CHECK_DONE(store, store_change(store, &change, &result));
+        CHECK_INT("first", result.status[0], CHANGE_MADE);
+        for (size_t k = 1; k < 4; k++)
+            CHECK_INT("again", result.status[k], CHANGE_ALREADY);
+    }
+    store_totals(store, "example.com", &after);
+    CHECK_INT("old", (long long)after.old, (long long)before.old);
+    CHECK_INT("locked", (long long)after.locked, (long long)before.locked + 1);
+    (void)case_check_locks(store, "locks");
+    store_free(store);
+}
+
 /* ---- events ------------------------------------------------------------ */
 
 struct replay {
@@ -1176,6 +1203,7 @@ static void test_failing(void)
         { "expected epoch", test_expected_epoch }, { "a chunk", test_chunk },            \
         { "chunks under way", test_chunks_under_way },                                   \
         { "a lock needs a host", test_lock_needs_a_host }, { "fence", test_fence },      \
+        { "named often", test_named_often },                                             \
         { "a whole domain", test_whole_domain }, { "events", test_events },              \
         { "trim", test_trim }, { "every home", test_every_home },                        \
         { "hosts", test_hosts }, { "held messages", test_held },                         \

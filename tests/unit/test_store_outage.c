@@ -747,6 +747,12 @@ static void recovering_end(struct recovering *r)
     case_end(&r->rc);
 }
 
+static bool take_flipped(void *context, const struct store_picture *picture)
+{
+    *(int64_t *)context = picture->flipped;
+    return true;
+}
+
 /* Everything is as it was, totals too, and both journals compare. */
 static void check_recovered(struct recovering *r)
 {
@@ -756,6 +762,11 @@ static void check_recovered(struct recovering *r)
     CHECK_INT("totals", store_totals(r->mine, "example.com", &totals), LOOKUP_FOUND);
     CHECK_INT("locked", (long long)totals.locked, CROWD + 1);
     CHECK_INT("locks", (long long)case_check_locks(r->mine, "locks"), CROWD + 1);
+    /* Floaters may be forgotten: the days of quiet are counted anew. */
+    const char *const domain[] = { "example.com" };
+    int64_t flipped = 0, now = store_time_ms(r->mine) / 1000;
+    CU_ASSERT(store_each_picture(r->mine, domain, 1, now, take_flipped, &flipped));
+    CHECK_INT("quiet since just now", flipped > now - 60 && flipped <= now, true);
     CHECK_INT("an event", (long long)case_epoch(r->mine), (long long)r->epoch + 1);
     CHECK_INT("mine", case_look(r->mine, r->rc.conf, "u7@example.com"), 'l');
     CHECK_INT("theirs", case_look(r->theirs, r->rc.conf, "u7@example.com"), 'l');
