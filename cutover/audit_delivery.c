@@ -23,15 +23,21 @@ static enum ledger_side side_of(struct ledger *ledger, uint16_t index)
 
 static uint16_t relay_of(struct ledger *ledger, struct log_slice name)
 {
-    for (size_t i = 1; i < ledger->relay_count; i++)
-        if (strlen(ledger->relays[i].name) == name.len &&
-            memcmp(ledger->relays[i].name, name.text, name.len) == 0)
-            return (uint16_t)i;
+    size_t at = ledger_hash(name.text, name.len) % RELAY_PLACES;
+    for (; ledger->relay_index[at]; at = (at + 1) % RELAY_PLACES) {
+        const struct relay *known = &ledger->relays[ledger->relay_index[at]];
+        if (known->len == name.len && memcmp(known->name, name.text, name.len) == 0)
+            return ledger->relay_index[at];
+    }
     if (ledger->relay_count == RELAYS_MAX)
         return 0;
     struct relay *relay = &ledger->relays[ledger->relay_count];
     relay->name = name_copy(ledger, name);
-    return relay->name ? (uint16_t)ledger->relay_count++ : 0;
+    if (!relay->name)
+        return 0;
+    relay->len = name.len;
+    ledger->relay_index[at] = (uint16_t)ledger->relay_count++;
+    return ledger->relay_index[at];
 }
 
 /* A managed address in its canonical form, another as it stands. */
@@ -43,14 +49,13 @@ static struct log_slice canonical(struct ledger *ledger, struct log_slice text,
     return out[0] ? (struct log_slice){ out, strlen(out) } : text;
 }
 
+/* Another address for this mailbox. */
 static void announce(struct ledger *ledger, struct hop *hop, struct log_slice to,
                      const char *mailbox, uint8_t flags)
 {
     char managed[ADDR_TEXT_MAX + 1];
     struct log_slice name = canonical(ledger, to, managed);
-    if (name.len == 0)
-        return;
-    struct rcpt *r = rcpt_get(ledger, hop, name, no_text, mailbox[0] ? mailbox : managed);
+    struct rcpt *r = rcpt_get(ledger, hop, name, no_text, mailbox);
     if (r)
         r->flags |= flags;
 }
@@ -62,14 +67,15 @@ void hop_verdict(struct ledger *ledger, struct hop *hop, const struct log_event 
     hop_from(ledger, hop, event->from);
     if (log_slice_is(event->verdict, "later") || log_slice_is(event->verdict, "reject"))
         return;
-    (void)canonical(ledger, event->to.len > 0 ? event->to : event->from, mailbox);
+    struct log_slice name =
+        canonical(ledger, event->to.len > 0 ? event->to : event->from, mailbox);
     if (mailbox[0] && event->copy_to.len > 0)
         announce(ledger, hop, event->copy_to, mailbox, RCPT_COPY);
     if (mailbox[0] && event->new_to.len > 0) {
         hop->deleted++;
         announce(ledger, hop, event->new_to, mailbox, RCPT_REDIRECT);
     } else if (event->to.len > 0)
-        announce(ledger, hop, event->to, "", 0);
+        (void)rcpt_get(ledger, hop, name, no_text, mailbox);
 }
 
 /* "relay NUL text NUL". */
@@ -177,16 +183,35 @@ static void sent(struct ledger *ledger, struct hop *hop, struct rcpt *r,
         set_detail(ledger, r, event->relay, event->text);
 }
 
+/* The recipient of this address, where that is a mailbox's as it stands (nearly always):
+ * then nobody need be asked which mailbox it means. */
+static struct rcpt *known_mailbox(struct hop *hop, struct log_slice address)
+{
+    if (hop->index || memchr(address.text, '\\', address.len))
+        return NULL;
+    for (struct rcpt *r = hop->rcpts; r; r = r->next)
+        if (r->to_len == address.len && r->orig_len == 0 &&
+            r->mailbox_len == address.len &&
+            memcmp(rcpt_to(r), address.text, address.len) == 0 &&
+            memcmp(rcpt_mailbox(r), address.text, address.len) == 0)
+            return r;
+    return NULL;
+}
+
 static void one_delivery(struct ledger *ledger, struct hop *hop, struct log_slice address,
                          const struct log_event *event)
 {
     char to_mailbox[ADDR_TEXT_MAX + 1] = "", orig_mailbox[ADDR_TEXT_MAX + 1] = "";
-    struct log_slice to = canonical(ledger, address, to_mailbox);
-    struct log_slice orig = canonical(ledger, event->orig_to, orig_mailbox);
-    if (log_slice_equal(to, orig))
-        orig = no_text;
-    struct rcpt *r =
-        rcpt_get(ledger, hop, to, orig, to_mailbox[0] ? to_mailbox : orig_mailbox);
+    struct rcpt *r = event->orig_to.len == 0 ? known_mailbox(hop, address) : NULL;
+    if (r) {
+        memcpy(to_mailbox, rcpt_to(r), r->to_len + 1u);
+    } else {
+        struct log_slice to = canonical(ledger, address, to_mailbox);
+        struct log_slice orig = canonical(ledger, event->orig_to, orig_mailbox);
+        if (log_slice_equal(to, orig))
+            orig = no_text;
+        r = rcpt_get(ledger, hop, to, orig, to_mailbox[0] ? to_mailbox : orig_mailbox);
+    }
     if (!r)
         return;
     if (!(r->flags & RCPT_TRIED))

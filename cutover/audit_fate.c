@@ -16,8 +16,8 @@
 struct rows {
     struct ledger *ledger;
     struct hop *root;
-    struct ledger_row *items;
-    size_t count, size;
+    struct ledger_row *items; /* ledger->rows */
+    size_t count;
 };
 
 static const char *const fate_names[] = {
@@ -54,17 +54,18 @@ static bool is_delivered(enum ledger_fate fate)
 
 static void row_add(struct rows *rows, const struct hop *hop, struct ledger_row row)
 {
-    if (rows->count == rows->size) {
-        size_t size = rows->size ? rows->size * 2 : 16;
-        struct ledger_row *grown = reallocarray(rows->items, size, sizeof(*grown));
+    struct ledger *ledger = rows->ledger;
+    if (rows->count == ledger->rows_size) {
+        size_t size = ledger->rows_size ? ledger->rows_size * 2 : 16;
+        struct ledger_row *grown = reallocarray(ledger->rows, size, sizeof(*grown));
         if (!grown) {
-            rows->ledger->failed = true;
+            ledger->failed = true;
             return;
         }
-        rows->items = grown;
-        rows->size = size;
+        ledger->rows = rows->items = grown;
+        ledger->rows_size = size;
     }
-    row.host = text_or_empty(rows->ledger->hosts[hop->host].name);
+    row.host = text_or_empty(ledger->hosts[hop->host].name);
     row.id = hop->id;
     row.notice = text_or_empty(hop->notice);
     if (!row.where)
@@ -345,10 +346,9 @@ static void give_rows(struct rows *rows)
 
 void tree_rows(struct ledger *ledger, struct hop *root)
 {
-    struct rows rows = { .ledger = ledger, .root = root };
+    struct rows rows = { .ledger = ledger, .root = root, .items = ledger->rows };
     for (struct hop *hop = root; hop; hop = hop->tree_next)
         hop_rows(&rows, hop);
     if (rows.count > 0)
         give_rows(&rows);
-    free(rows.items);
 }

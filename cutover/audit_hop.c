@@ -20,14 +20,18 @@
 
 uint64_t ledger_hash(const char *text, size_t len)
 {
-    uint64_t hash = UINT64_C(0x9e3779b97f4a7c15) ^ len, word;
-    for (; len >= 8; text += 8, len -= 8) {
+    uint64_t hash = UINT64_C(0x9e3779b97f4a7c15) ^ len, word = 0;
+    const char *end = text + len;
+    for (; end - text > 8; text += 8) {
         memcpy(&word, text, 8);
         hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
         hash ^= hash >> 32;
     }
-    word = 0;
-    memcpy(&word, text, len);
+    if (len >= 8) /* the last eight: some of them for the second time */
+        memcpy(&word, end - 8, 8);
+    else
+        for (word = 0; text < end; text++)
+            word = word << 8 | (unsigned char)*text;
     hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
     return hash ^ (hash >> 32);
 }

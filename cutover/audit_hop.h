@@ -112,6 +112,7 @@ struct hop {
 /* A server that took messages over under an id of its own. */
 struct relay {
     char *name;
+    size_t len;
     uint16_t host; /* of the log that has such an id; 0: none so far */
 };
 
@@ -136,6 +137,7 @@ struct ledger {
     size_t host_count, last_host;
     struct relay *relays; /* [0] is none */
     size_t relay_count;
+    uint16_t *relay_index; /* RELAY_PLACES, by hash; 0: free */
     struct hop **sessions; /* by pid: hops that are not accepted yet */
     struct hop **requeued; /* by Message-ID: waiting for pickup's line */
     struct hop *limbo, *limbo_last;
@@ -148,9 +150,13 @@ struct ledger {
     /* of the event at hand */
     const struct log_line *line;
     int64_t line_us, line_end_us;
+    uint16_t line_host;
+    struct ledger_row *rows; /* tree_rows()'s, used again and again */
+    size_t rows_size;
 };
 #define SESSION_SLOTS 4096
 #define RELAYS_MAX    1000
+#define RELAY_PLACES  2048
 
 /* audit_hop.c */
 struct hop *hop_find(struct ledger *ledger, struct log_slice id, uint16_t host);

@@ -26,11 +26,12 @@ struct ledger *ledger_new(const struct ledger_ports *ports)
     ledger->buckets = calloc(ledger->bucket_count, sizeof(struct hop *));
     ledger->hosts = calloc(LEDGER_HOSTS_MAX, sizeof(struct log_host));
     ledger->relays = calloc(RELAYS_MAX, sizeof(struct relay));
+    ledger->relay_index = calloc(RELAY_PLACES, sizeof(*ledger->relay_index));
     ledger->sessions = calloc(SESSION_SLOTS, sizeof(struct hop *));
     ledger->requeued = calloc(SESSION_SLOTS, sizeof(struct hop *));
     ledger->host_count = ledger->relay_count = 1;
-    if (!ledger->buckets || !ledger->hosts || !ledger->relays || !ledger->sessions ||
-        !ledger->requeued) {
+    if (!ledger->buckets || !ledger->hosts || !ledger->relays || !ledger->relay_index ||
+        !ledger->sessions || !ledger->requeued) {
         ledger_free(ledger);
         return NULL;
     }
@@ -50,6 +51,8 @@ void ledger_free(struct ledger *ledger)
     free(ledger->buckets);
     free(ledger->hosts);
     free(ledger->relays);
+    free(ledger->relay_index);
+    free(ledger->rows);
     free(ledger->sessions);
     free(ledger->requeued);
     free(ledger->dues);
@@ -126,7 +129,7 @@ static uint16_t host_of(struct ledger *ledger, struct log_slice name)
 static struct hop *hop_of(struct ledger *ledger, const struct log_line *line, bool begins,
                           bool early)
 {
-    uint16_t host = host_of(ledger, line->host);
+    uint16_t host = ledger->line_host;
     struct hop *hop = hop_find(ledger, line->id, host);
     /* postsuper -d and qmgr's "removed" are the last lines: the id is used again. */
     if (hop && begins && (hop->flags & (HOP_BORN | HOP_ENDED)))
@@ -169,7 +172,7 @@ static void begin_smtp(struct ledger *ledger, struct hop *hop,
  * be accepted. */
 static void end_session(struct ledger *ledger, const struct log_event *event)
 {
-    uint16_t host = host_of(ledger, ledger->line->host);
+    uint16_t host = ledger->line_host;
     uint32_t pid = ledger->line->pid;
     for (struct hop *next, *hop = ledger->sessions[pid % SESSION_SLOTS]; hop;
          hop = next) {
@@ -421,7 +424,8 @@ bool ledger_take(struct ledger *ledger, const struct log_line *line,
         line->stamp_kind == LOG_STAMP_TRADITIONAL ? us + LEDGER_SECOND - 1 : us;
     if (us > ledger->now_us)
         ledger->now_us = us;
-    struct log_host *host = &ledger->hosts[host_of(ledger, line->host)];
+    ledger->line_host = host_of(ledger, line->host);
+    struct log_host *host = &ledger->hosts[ledger->line_host];
     if (us > host->last_us)
         host->last_us = us;
     if (event->kind == LOG_EVENT_DISCONNECT) {

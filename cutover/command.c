@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "output.h"
 
 static volatile sig_atomic_t stopped;
@@ -39,15 +40,37 @@ bool command_stopped(void)
     return stopped != 0;
 }
 
-bool command_sleep(int milliseconds)
+/* The signals are let in by ppoll(2) alone: between the look at the flag and the wait
+ * one would be missed, and the wait be slept to its end. */
+int command_poll(struct pollfd *fds, nfds_t count, int milliseconds)
 {
-    struct timespec left = {
+    const struct timespec wait = {
         .tv_sec = milliseconds / 1000,
         .tv_nsec = (long)(milliseconds % 1000) * 1000000,
     };
-    while (!command_stopped() && nanosleep(&left, &left) != 0)
-        if (errno != EINTR)
-            return true; /* no such clock: do not spin on it */
+    sigset_t ours, before;
+    int ready = -1;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGTERM);
+    if (sigprocmask(SIG_BLOCK, &ours, &before) != 0)
+        return -1;
+    if (command_stopped())
+        errno = EINTR;
+    else
+        ready = ppoll(fds, count, milliseconds < 0 ? NULL : &wait, &before);
+    int error = errno;
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return ready;
+}
+
+bool command_sleep(int milliseconds)
+{
+    int64_t end = clock_ms() + milliseconds, left = milliseconds;
+    while (left > 0 && command_poll(NULL, 0, (int)left) < 0 && errno == EINTR &&
+           !command_stopped())
+        left = end - clock_ms();
     return !command_stopped();
 }
 

@@ -10,6 +10,7 @@
 #ifndef SLUICE_COMMAND_H
 #define SLUICE_COMMAND_H
 
+#include <poll.h>
 #include <stdbool.h>
 
 #include "conf.h"
@@ -41,6 +42,8 @@ struct command_context {
  * second one ends the program at once, which is safe too. */
 void command_catch_signals(void);
 bool command_stopped(void);
+/* As poll(2), and misses no signal: -1 with EINTR when one came before or meanwhile. */
+int command_poll(struct pollfd *fds, nfds_t count, int milliseconds);
 /* Sleeps; false: it was cut short by a signal, command_stopped() is true. */
 bool command_sleep(int milliseconds);
 

@@ -7,6 +7,8 @@
  * nothing when the zone has changed since it was looked at, so that running
  * apply again is always safe: exit 75 then.
  */
+#include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,7 @@
 #define AGREE_S    60
 #define POLL_MS    500
 #define COMMAND_MS 300000
+#define ASK_MS     600000 /* older than that the comparison is not to be acted on */
 #define BATCH_NAME "last.nsupdate"
 
 /* ---- what to change ------------------------------------------------------- */
@@ -33,7 +36,8 @@ int dns_task_changes(struct dns_task *task, const struct dns_sets *live,
     *from = NULL;
     if (task->options.back) {
         *from = task->back;
-        ok = dns_plan_back(&(*from)->asked, &(*from)->sets, live, changes);
+        ok =
+            dns_plan_back(&(*from)->asked, &(*from)->sets, &task->planned, live, changes);
     } else {
         const struct dns_set *conflict = dns_plan_conflict(&task->planned, live);
         if (conflict && !task->options.lower_ttl) {
@@ -332,10 +336,26 @@ static int wait_for_servers(struct dns_task *task, const struct dns_changes *cha
     return EXIT_AGAIN;
 }
 
+/* What was answered; '\0': nothing. A read that waited by itself could miss a Ctrl-C that
+ * comes just before it. */
+static char answer(void)
+{
+    char line[4096] = ""; /* a terminal's longest line: nothing is left to the shell */
+    struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+    int64_t end = clock_ms() + ASK_MS, left = ASK_MS;
+    int ready;
+    while ((ready = command_poll(&in, 1, (int)left)) < 0 && errno == EINTR &&
+           !command_stopped())
+        left = clock_ms() < end ? end - clock_ms() : 0;
+    if (ready > 0 && read(STDIN_FILENO, line, sizeof(line)) > 0)
+        return line[0];
+    fputc('\n', stderr); /* the question's line ends */
+    return '\0';
+}
+
 /* EXIT_DONE: go on. */
 static int ask_first(const struct dns_task *task, const char *to)
 {
-    char line[16] = "";
     if (task->options.yes)
         return EXIT_DONE;
     if (!isatty(STDIN_FILENO)) {
@@ -344,9 +364,11 @@ static int ask_first(const struct dns_task *task, const char *to)
     }
     fprintf(stderr, "Change these at %s? [y/N] ", to);
     fflush(stderr);
-    if (fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y'))
+    char said = answer();
+    if (said == 'y' || said == 'Y')
         return EXIT_DONE;
-    message("nothing was changed");
+    message("%snothing was changed",
+            said == '\0' && !command_stopped() ? "no answer, so " : "");
     return command_stopped() ? EXIT_AGAIN : EXIT_CHECK;
 }
 

@@ -103,12 +103,12 @@ const char *dns_key_parse(const char *text, struct dns_key *out)
 
 bool dns_key_read(const char *path, struct dns_key *out, char *error, size_t error_size)
 {
-    char text[FILE_MAX + 1];
+    char text[FILE_MAX + 2]; /* one more than may be, and the end */
     struct stat st;
     const char *wrong = NULL;
     ssize_t n = -1;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) != 0 || (n = read(fd, text, sizeof(text))) < 0)
+    if (fd < 0 || fstat(fd, &st) != 0 || (n = read(fd, text, sizeof(text) - 1)) < 0)
         wrong = strerror(errno);
     else if (!S_ISREG(st.st_mode))
         wrong = "is not a regular file";
@@ -118,7 +118,7 @@ bool dns_key_read(const char *path, struct dns_key *out, char *error, size_t err
         wrong = "is too large for a key";
     if (fd >= 0)
         close(fd);
-    if (!wrong) {
+    if (!wrong && n >= 0) {
         text[n] = '\0';
         wrong = strlen(text) == (size_t)n ? dns_key_parse(text, out) : "is not text";
     }

@@ -122,10 +122,11 @@ static bool has_kind(const struct dns_set *set, enum dns_txt_kind kind)
 /* Whether a planned set stands for this live value of its name and type. */
 static bool stands_for(const struct dns_set *planned, const char *value)
 {
-    if (planned->type != DNS_TXT || planned->whole)
+    if (planned->type != DNS_TXT)
         return true;
     enum dns_txt_kind kind = dns_txt_kind(planned->name, value);
-    return kind == TXT_OTHER ? dns_set_has(planned, value) : has_kind(planned, kind);
+    return kind == TXT_OTHER ? dns_set_has(planned, value)
+                             : planned->whole || has_kind(planned, kind);
 }
 
 bool dns_plan_scope(const struct dns_set *planned, const struct dns_set *live,
@@ -273,11 +274,41 @@ bool dns_plan_of_snapshot(const struct dns_questions *asked,
     return true;
 }
 
+static bool is_value_of(const struct dns_sets *sets, const struct dns_set *set,
+                        const char *value)
+{
+    const struct dns_set *found = dns_sets_find(sets, set->name, set->type);
+    return found && dns_set_has(found, value);
+}
+
+/* What others have put beside it since. */
+static bool keep_foreign(struct dns_set *after, const struct dns_sets *planned,
+                         const struct dns_sets *live, struct dns_sets *sets)
+{
+    const struct dns_set *now =
+        after->type == DNS_TXT ? dns_sets_find(live, after->name, DNS_TXT) : NULL;
+    bool ok = true;
+    for (size_t i = 0; now && ok && i < now->count; i++) {
+        const char *value = now->values[i];
+        if (dns_txt_kind(now->name, value) != TXT_OTHER || dns_set_has(after, value) ||
+            is_value_of(planned, now, value))
+            continue;
+        if (after->count == 0)
+            after->ttl = now->ttl;
+        ok = dns_sets_add(sets, after->name, DNS_TXT, after->ttl, value);
+    }
+    return ok;
+}
+
 bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,
-                   const struct dns_sets *live, struct dns_changes *out)
+                   const struct dns_sets *planned, const struct dns_sets *live,
+                   struct dns_changes *out)
 {
     *out = (struct dns_changes){ 0 };
-    return dns_plan_of_snapshot(asked, snapshot, &out->after) && collect(live, out);
+    bool ok = dns_plan_of_snapshot(asked, snapshot, &out->after);
+    for (size_t i = 0; ok && i < out->after.count; i++)
+        ok = keep_foreign(&out->after.items[i], planned, live, &out->after);
+    return ok && collect(live, out);
 }
 
 void dns_changes_free(struct dns_changes *changes)

@@ -77,9 +77,11 @@ bool dns_plan_changes(const struct dns_sets *planned, const struct dns_sets *liv
 bool dns_plan_of_snapshot(const struct dns_questions *asked,
                           const struct dns_sets *snapshot, struct dns_sets *out);
 /* Those that make live into the snapshot: of every name and type that was asked
- * then, but NS and SOA. */
+ * then, but NS and SOA. A TXT of a kind that is nobody's (TXT_OTHER), and neither of the
+ * snapshot nor planned, was added by others meanwhile: it stays. */
 bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,
-                   const struct dns_sets *live, struct dns_changes *out);
+                   const struct dns_sets *planned, const struct dns_sets *live,
+                   struct dns_changes *out);
 void dns_changes_free(struct dns_changes *changes);
 /* A planned CNAME whose name has other records than addresses, which are not sluice's
  * to remove: the set in its way; NULL: none. */

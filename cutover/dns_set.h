@@ -21,7 +21,7 @@ struct dns_set {
     char **values; /* NULL-terminated once there is one, else NULL */
     size_t count;  /* 0: there are no such records */
     bool whole;    /* as a plan: stands for all records of its name and type, whatever
-                      their kind (dns_plan.h) */
+                      their kind, but for TXT that is nobody's (dns_plan.h) */
 };
 
 struct dns_sets {

@@ -206,17 +206,38 @@ static bool fail(char *error, size_t size, const char *path, const char *what)
     return false;
 }
 
+/* Whoever may write to state-dir must not lead root's files elsewhere. */
+static bool make_own(const char *path)
+{
+    struct stat info;
+    if (mkdir(path, 0755) != 0 && errno != EEXIST)
+        return false;
+    if (lstat(path, &info) != 0)
+        return false;
+    errno = S_ISDIR(info.st_mode) ? EPERM : ENOTDIR;
+    return S_ISDIR(info.st_mode) && info.st_uid == geteuid() &&
+           !(info.st_mode & (S_IWGRP | S_IWOTH));
+}
+
+static const char *why_not(int error)
+{
+    return error == EPERM     ? "belongs to somebody else, or others may write to it: "
+                                "chown it, chmod go-w"
+           : error == ENOTDIR ? "is not a directory: look at it, and remove it"
+                              : strerror(error);
+}
+
 static bool make_directory(const struct conf *conf, const char *domain, char *error,
                            size_t error_size)
 {
     char path[4096];
     snprintf(path, sizeof(path), "%s/dns", conf->state_dir);
-    if (mkdir(path, 0755) != 0 && errno != EEXIST)
-        return fail(error, error_size, path, strerror(errno));
+    if (!make_own(path))
+        return fail(error, error_size, path, why_not(errno));
     if (!path_of(conf, domain, "", path, sizeof(path)))
         return fail(error, error_size, conf->state_dir, "the path is too long");
-    if (mkdir(path, 0755) != 0 && errno != EEXIST)
-        return fail(error, error_size, path, strerror(errno));
+    if (!make_own(path))
+        return fail(error, error_size, path, why_not(errno));
     return true;
 }
 

@@ -43,7 +43,7 @@ static bool wait_for(const struct wire *wire, short events)
         int64_t left = wire->end - clock_ms();
         if (command_stopped())
             return fail(wire, "interrupted");
-        int ready = left > 0 ? poll(&poll_fd, 1, (int)left) : 0;
+        int ready = left > 0 ? command_poll(&poll_fd, 1, (int)left) : 0;
         if (ready > 0)
             return true;
         if (ready == 0)

@@ -13,40 +13,56 @@ static struct log_slice bare(struct log_slice value)
     return value;
 }
 
-#define WORD(key, field)                                                                 \
-    {                                                                                    \
-        key, sizeof(key) - 1, offsetof(struct log_event, field)                          \
-    }
-
-static const struct {
-    const char *key;
-    size_t len, place;
-} words[] = {
-    WORD("verdict", verdict),
-    WORD("to", to),
-    WORD("home", home),
-    WORD("from", from),
-    WORD("client", client_address),
-    WORD("helo", helo),
-    WORD("auth", user),
-    WORD("reason", reason),
-    WORD("new", new_to),
-    WORD("copy", copy_to),
-    WORD("spf", spf),
-    WORD("dkim", dkim),
-    WORD("dmarc", dmarc),
-    WORD("header-from", header_from),
-    WORD("outbound", from),
-};
-
+/* The words in the order of the alphabet; others are not looked at. */
 static void take_word(struct log_slice key, struct log_slice value, struct log_event *out)
 {
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        if (words[i].len == key.len && words[i].key[0] == key.text[0] &&
-            memcmp(words[i].key, key.text, key.len) == 0) {
-            *(struct log_slice *)((char *)out + words[i].place) = bare(value);
-            return;
-        }
+#define WORD(word, field)                                                                \
+    if (key.len == sizeof(word) - 1 && memcmp(key.text, word, sizeof(word) - 1) == 0) {  \
+        out->field = bare(value);                                                        \
+        return;                                                                          \
+    }
+    switch (key.text[0]) {
+    case 'a':
+        WORD("auth", user);
+        break;
+    case 'c':
+        WORD("client", client_address);
+        WORD("copy", copy_to);
+        break;
+    case 'd':
+        WORD("dkim", dkim);
+        WORD("dmarc", dmarc);
+        break;
+    case 'f':
+        WORD("from", from);
+        break;
+    case 'h':
+        WORD("header-from", header_from);
+        WORD("helo", helo);
+        WORD("home", home);
+        break;
+    case 'n':
+        WORD("new", new_to);
+        break;
+    case 'o':
+        WORD("outbound", from);
+        break;
+    case 'r':
+        WORD("reason", reason);
+        break;
+    case 's':
+        WORD("spf", spf);
+        break;
+    case 't':
+        WORD("to", to);
+        break;
+    case 'v':
+        WORD("verdict", verdict);
+        break;
+    default:
+        break;
+    }
+#undef WORD
 }
 
 void log_event_verdict(const struct log_line *line, struct log_event *out)
@@ -55,12 +71,15 @@ void log_event_verdict(const struct log_line *line, struct log_event *out)
     if (c.end - c.p < 8 || memcmp(c.p, "verdict=", 8) != 0)
         return;
     while (c.p < c.end) {
-        const char *begin = c.p, *equal = NULL;
-        for (; c.p < c.end && *c.p != ' '; c.p++)
-            if (*c.p == '=' && !equal)
-                equal = c.p;
-        if (equal && equal > begin)
-            take_word(log_slice_of(begin, equal), log_slice_of(equal + 1, c.p), out);
+        const char *begin = c.p;
+        while (c.p < c.end && *c.p != '=' && *c.p != ' ')
+            c.p++;
+        if (c.p < c.end && *c.p == '=' && c.p > begin) {
+            struct log_slice key = log_slice_of(begin, c.p++);
+            take_word(key, log_take_until(&c, ' '), out);
+        } else {
+            log_take_until(&c, ' ');
+        }
         if (c.p < c.end)
             c.p++;
     }

@@ -157,9 +157,91 @@ static bool take_tag(const char *text, const char *end, struct log_line *out)
     return true;
 }
 
-/* "host prog[pid]: text", or without the host. */
-static void take_rest(const char *p, const char *end, struct log_line *out)
+/* ---- what the lines before had too ------------------------------------------ */
+
+#define PROGRAM_MIN 8 /* shorter names are taken apart each time */
+
+/* The place of a name of at least PROGRAM_MIN. */
+static struct log_known_program *place_of(struct log_clock *clock, struct log_slice name)
 {
+    uint64_t first, last;
+    memcpy(&first, name.text, sizeof(first));
+    memcpy(&last, name.text + name.len - sizeof(last), sizeof(last));
+    return &clock->programs[((first ^ last << 1 ^ name.len) *
+                             UINT64_C(0x9e3779b97f4a7c15)) >> 58];
+}
+
+static void remember(struct log_clock *clock, const struct log_line *line)
+{
+    struct log_slice name = line->program, service = line->service;
+    if (line->host.len <= sizeof(clock->host)) {
+        memcpy(clock->host, line->host.text, line->host.len);
+        clock->host_len = line->host.len;
+    }
+    if (name.len < PROGRAM_MIN || name.len > sizeof(clock->programs[0].text))
+        return;
+    struct log_known_program *known = place_of(clock, name);
+    memcpy(known->text, name.text, name.len);
+    known->len = (uint8_t)name.len;
+    known->service_at = service.len ? (uint8_t)(service.text - name.text) : 0;
+    known->service_len = (uint8_t)service.len;
+    known->daemon = (uint8_t)line->daemon;
+}
+
+/* "[123]: ", with a number that fits. NULL: not that; else what is behind it. */
+static const char *take_pid(const char *p, const char *end, uint32_t *pid)
+{
+    const char *begin = ++p;
+    uint32_t value = 0;
+    for (; p < end && *p >= '0' && *p <= '9'; p++)
+        value = value * 10 + (uint32_t)(*p - '0');
+    if (p == begin || p - begin > 9 || end - p < 3 || memcmp(p, "]: ", 3) != 0)
+        return NULL;
+    *pid = value;
+    return p + 3;
+}
+
+/* The short cut for what nearly all lines are: the host of the line before, a program
+ * that is known, a pid. false: to be taken apart. */
+static bool take_known(struct log_clock *clock, const char *p, const char *end,
+                       struct log_line *out)
+{
+    const size_t host = clock->host_len;
+    if ((size_t)(end - p) < host + PROGRAM_MIN + 2 || memcmp(p, clock->host, host) != 0)
+        return false;
+    const char *begin = p + host;
+    if (host > 0 && *begin++ != ' ')
+        return false;
+    size_t most = (size_t)(end - begin);
+    if (most > sizeof(clock->programs[0].text) + 1)
+        most = sizeof(clock->programs[0].text) + 1;
+    const char *open = memchr(begin, '[', most), *text;
+    struct log_slice name = { begin, open ? (size_t)(open - begin) : 0 };
+    if (name.len < PROGRAM_MIN)
+        return false;
+    const struct log_known_program *known = place_of(clock, name);
+    if (known->len != name.len || memcmp(known->text, begin, name.len) != 0)
+        return false;
+    text = take_pid(open, end, &out->pid);
+    if (!text)
+        return false;
+    if (host > 0)
+        out->host = (struct log_slice){ p, host };
+    out->program = name;
+    if (known->service_len > 0)
+        out->service =
+            (struct log_slice){ begin + known->service_at, known->service_len };
+    out->daemon = (enum log_daemon)known->daemon;
+    log_line_text(text, end, out);
+    return true;
+}
+
+/* "host prog[pid]: text", or without the host. */
+static void take_rest(struct log_clock *clock, const char *p, const char *end,
+                      struct log_line *out)
+{
+    if (take_known(clock, p, end, out))
+        return;
     const char *space = memchr(p, ' ', (size_t)(end - p));
     if (space && !take_tag(p, space, out)) {
         out->host = (struct log_slice){ p, (size_t)(space - p) };
@@ -168,23 +250,27 @@ static void take_rest(const char *p, const char *end, struct log_line *out)
         if (space && !take_tag(p, space, out))
             space = NULL;
     }
-    if (space)
+    if (space) {
         p = space + 1;
+        remember(clock, out);
+    }
     log_line_text(p, end, out);
 }
 
-static bool take_traditional(const char *text, const char *end, struct log_line *out)
+static bool take_traditional(struct log_clock *clock, const char *text, const char *end,
+                             struct log_line *out)
 {
     if (end - text <= TRADITIONAL_LEN || text[3] != ' ' || text[6] != ' ' ||
         text[9] != ':' || text[12] != ':' || text[TRADITIONAL_LEN] != ' ')
         return false;
     out->stamp = (struct log_slice){ text, TRADITIONAL_LEN };
     out->stamp_kind = LOG_STAMP_TRADITIONAL;
-    take_rest(text + TRADITIONAL_LEN + 1, end, out);
+    take_rest(clock, text + TRADITIONAL_LEN + 1, end, out);
     return true;
 }
 
-static bool take_iso(const char *text, const char *end, struct log_line *out)
+static bool take_iso(struct log_clock *clock, const char *text, const char *end,
+                     struct log_line *out)
 {
     size_t most = (size_t)(end - text) > ISO_MAX + 1 ? ISO_MAX + 1 : (size_t)(end - text);
     const char *space = memchr(text, ' ', most);
@@ -193,7 +279,7 @@ static bool take_iso(const char *text, const char *end, struct log_line *out)
         return false;
     out->stamp = (struct log_slice){ text, (size_t)(space - text) };
     out->stamp_kind = LOG_STAMP_ISO;
-    take_rest(space + 1, end, out);
+    take_rest(clock, space + 1, end, out);
     return true;
 }
 
@@ -224,6 +310,6 @@ bool log_line_parse(struct log_clock *clock, const char *text, size_t len,
     text = skip_priority(text, end);
     if (text == end)
         return false;
-    return *text >= '0' && *text <= '9' ? take_iso(text, end, out)
-                                        : take_traditional(text, end, out);
+    return *text >= '0' && *text <= '9' ? take_iso(clock, text, end, out)
+                                        : take_traditional(clock, text, end, out);
 }

@@ -86,6 +86,15 @@ struct log_line {
     enum log_stamp stamp_kind;
 };
 
+/* A program's name as it was taken apart before: a log has few. */
+struct log_known_program {
+    char text[24];
+    uint8_t len; /* 0: none */
+    uint8_t service_at, service_len;
+    uint8_t daemon;
+};
+#define LOG_PROGRAMS_KNOWN 64 /* places, by hash */
+
 /* Of one source (a log with its rotated files). */
 struct log_clock {
     int64_t latest;  /* unix seconds: no line is younger, by a day at most */
@@ -93,6 +102,9 @@ struct log_clock {
     char minute[20]; /* what the rest is computed for: stamp without seconds */
     size_t minute_len;
     int64_t minute_start; /* unix seconds */
+    char host[64]; /* of the line before */
+    size_t host_len;
+    struct log_known_program programs[LOG_PROGRAMS_KNOWN];
     char scratch[LOG_LINE_MAX];
 };
 #define LOG_NO_TIME INT64_MIN

@@ -125,13 +125,13 @@ static bool nearest_year(const struct local *at, int64_t last, int64_t *out)
 /* Seconds since 1970 of "Nov 22 09:14:", from the clock or anew. */
 static bool local_minute(struct log_clock *clock, const char *stamp, int64_t *out)
 {
-    const size_t len = 13;
-    struct local at = { month_of(stamp), two(stamp + 4), two(stamp + 7),
-                        two(stamp + 10) };
+    enum { len = 13 };
     if (clock->minute_len == len && memcmp(clock->minute, stamp, len) == 0) {
         *out = clock->minute_start;
         return true;
     }
+    struct local at = { month_of(stamp), two(stamp + 4), two(stamp + 7),
+                        two(stamp + 10) };
     if (at.month == 0 || at.day < 1 || at.hour < 0 || at.hour > 23 || at.minute < 0 ||
         at.minute > 59)
         return false;
@@ -221,6 +221,9 @@ void log_clock_init(struct log_clock *clock, int64_t latest)
     clock->last = LOG_NO_TIME;
     clock->minute_len = 0;
     clock->minute_start = 0;
+    clock->host_len = 0;
+    for (size_t i = 0; i < LOG_PROGRAMS_KNOWN; i++)
+        clock->programs[i].len = 0;
     clock->scratch[0] = '\0';
 }
 

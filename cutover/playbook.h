@@ -57,6 +57,7 @@ struct playbook_step {
     size_t phase;
     struct playbook_call pre, action, post, undo;
     bool no_return;     /* after it there is no way back */
+    bool whole;         /* of the whole domain: left out of a rehearsal */
     bool opens, closes; /* the change window */
     int usually_s;
     int limit_s; /* of its action */

@@ -156,6 +156,7 @@ static const struct action actions[] = {
     { { "catchall", ACTION_CHECK, 1, 6, "HOST:PORT [IMAP-HOST:PORT FILE.csv [within=TIME] [TLS]]" }, "an address that nobody has is refused, or its mail returned to that mailbox", action_catchall },
     /* what sluice knows */
     { { "home", ACTION_CHECK, 2, 9, "old|locked|new WHO..." }, "every one of them has that home", action_home },
+    { { "rehearsed", ACTION_CHECK, 0, 1, "[DURATION]" }, "this playbook was rehearsed on this domain, no longer ago than that", action_rehearsed },
     { { "unheld", ACTION_CHECK, 0, 1, "[DURATION]" }, "nothing is on hold on any host, within 1m or so long", action_unheld },
     { { "quiet", ACTION_TIME, 1, 1, "DURATION" }, "nothing was forwarded for so long", action_quiet },
     /* papers */
@@ -188,6 +189,12 @@ const struct action *action_of(const struct action_info *info)
 const struct action *action_at(size_t i)
 {
     return i < ACTIONS ? &actions[i] : NULL;
+}
+
+bool action_sends(const struct action *action)
+{
+    return action->run == action_flow || action->run == action_signature ||
+           action->run == action_catchall || action->run == run_ping;
 }
 
 const char *action_kind_name(enum action_kind kind)

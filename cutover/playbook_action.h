@@ -19,6 +19,8 @@ struct action_context {
     const char *directory; /* for what it writes */
     const char *step;
     int64_t run; /* when this run was started (unix s): its journals are its own */
+    const struct playbook *playbook;
+    const char *rehearsed; /* note of the domain's last rehearsal; NULL: none */
     /* Value of a setting, or of domain, who, step, directory; NULL: no such name. */
     playbook_value_fn *value;
     void *values;
@@ -37,6 +39,8 @@ const struct action_info *action_find(const char *name);
 const struct action *action_of(const struct action_info *info);
 /* The i-th; NULL: no more. */
 const struct action *action_at(size_t i);
+/* A check that sends a message. */
+bool action_sends(const struct action *action);
 const char *action_kind_name(enum action_kind kind);
 
 /* ---- by file ------------------------------------------------------------- */
@@ -53,6 +57,8 @@ action_fn action_dns_snapshot, action_dns_diff, action_dns_check, action_dns_rul
     action_dns_back, action_dns_wait;
 /* playbook_store.c: what sluice knows */
 action_fn action_back, action_home, action_quiet, action_unheld;
+/* playbook_rehearsal.c */
+action_fn action_rehearsed;
 /* playbook_base.c, playbook_sender.c, playbook_application.c: who sends as the domain */
 action_fn action_baseline, action_senders, action_senders_pass, action_signed,
     action_applications;

@@ -71,6 +71,8 @@ static int do_work(void *context)
         .directory = engine->directory,
         .step = work->step->id,
         .run = engine->run.started,
+        .playbook = engine->playbook,
+        .rehearsed = engine->rehearsed,
         .value = engine_value,
         .values = &names,
     };

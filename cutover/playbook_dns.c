@@ -8,22 +8,21 @@
  *
  *     <start of the run, unix s> TAB <name of the snapshot>
  *
- * Bugs: snapshots are of one host. Where two hosts have done steps of one run, each
- * must roll back its own dns-apply.
+ * Snapshots are of one host. So the run has a field "@at.STEP", the hostname of
+ * sluice.conf there: on another host the step is neither begun again (its snapshot
+ * would be of a zone that is changed already) nor called undone.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "dns_snap.h"
 #include "output.h"
 #include "playbook_people.h"
+#include "playbook_state.h"
 
 #define WORDS_MAX (PLAYBOOK_ARGS_MAX + 8)
 #define PATH_LEN  4400
@@ -150,6 +149,72 @@ static int note(const struct action_context *context, const char *name)
     return EXIT_SERVICE;
 }
 
+/* ---- the host that has it ---------------------------------------------------- */
+
+struct claim {
+    char field[PLAYBOOK_ID_MAX + 8];
+    char host[STATE_BY_MAX + 1]; /* "": no host yet */
+    bool is_ours;
+};
+
+static bool take_claim(void *context, const char *name, const char *value)
+{
+    struct claim *claim = context;
+    const char *tab = strchr(value, '\t');
+    if (strcmp(name, claim->field) != 0)
+        return true;
+    state_text(tab ? tab + 1 : "?", claim->host, sizeof(claim->host));
+    return false;
+}
+
+static int read_claim(const struct action_context *context, struct claim *claim)
+{
+    struct store *store = context->command->store;
+    char own[sizeof(claim->host)];
+    *claim = (struct claim){ 0 };
+    (void)snprintf(claim->field, sizeof(claim->field), "@at.%.*s", PLAYBOOK_ID_MAX,
+                   context->step);
+    if (!store_each_playbook(store, context->domain, take_claim, claim)) {
+        message("%s", store_error(store));
+        return EXIT_SERVICE;
+    }
+    state_text(context->command->conf->hostname, own, sizeof(own));
+    claim->is_ours = strcmp(claim->host, own) == 0;
+    return EXIT_DONE;
+}
+
+static int elsewhere(const struct action_context *context, const struct claim *claim)
+{
+    const char *state = context->command->conf->state_dir;
+    message(
+        "step %s was begun on %s, and the snapshot for the way back is there: do it on "
+        "that host, or copy its %s/dns/%s and %s/.%s.snapshot to this one first",
+        context->step, claim->host, state, context->domain, context->directory,
+        context->step);
+    return EXIT_CHECK;
+}
+
+/* Before anything is done: that it is this host that has the snapshot. */
+static int claim_step(const struct action_context *context)
+{
+    struct store *store = context->command->store;
+    struct claim claim;
+    char own[sizeof(claim.host)];
+    uint64_t epoch;
+    int code = read_claim(context, &claim);
+    if (code != EXIT_DONE || claim.host[0])
+        return code != EXIT_DONE || claim.is_ours ? code : elsewhere(context, &claim);
+    state_text(context->command->conf->hostname, own, sizeof(own));
+    const struct playbook_field field = { claim.field, own };
+    const struct playbook_put what = { .domain = context->domain,
+                                       .fields = &field,
+                                       .count = 1 };
+    if (store_playbook_put(store, &what, &epoch) == COMMIT_DONE)
+        return EXIT_DONE;
+    message("%s; nothing was changed, run the same command again", store_error(store));
+    return EXIT_AGAIN;
+}
+
 static int keep_snapshot(struct action_context *context, char *domain)
 {
     char name[64], error[1024], *words[] = { NULL, domain, NULL };
@@ -157,7 +222,9 @@ static int keep_snapshot(struct action_context *context, char *domain)
     size_t count;
     if (noted(context, name))
         return EXIT_DONE; /* an interrupted try goes on */
-    int code = run_dns(context, "snapshot", NULL, 2, words);
+    int code = claim_step(context);
+    if (code == EXIT_DONE)
+        code = run_dns(context, "snapshot", NULL, 2, words);
     if (code != EXIT_DONE)
         return code;
     if (!dns_snap_read(context->command->conf, context->domain, &snaps, &count, error,
@@ -188,39 +255,17 @@ int action_dns_lower(struct action_context *context, int argc, char **argv)
                : code;
 }
 
-/* Whether this host has done other steps of this run: their logs are here. */
-static bool runs_here(const struct action_context *context)
-{
-    struct stat info;
-    char own[PLAYBOOK_ID_MAX + 8];
-    bool found = false;
-    (void)snprintf(own, sizeof(own), "%.*s.log", PLAYBOOK_ID_MAX, context->step);
-    DIR *directory = opendir(context->directory);
-    for (struct dirent *entry; directory && !found && (entry = readdir(directory));) {
-        size_t len = strlen(entry->d_name);
-        found =
-            len > 4 && strcmp(entry->d_name + len - 4, ".log") == 0 &&
-            strcmp(entry->d_name, own) != 0 &&
-            fstatat(dirfd(directory), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-            info.st_mtime >= context->run;
-    }
-    if (directory)
-        closedir(directory);
-    return found;
-}
-
 int action_dns_back(struct action_context *context, int argc, char **argv)
 {
     char name[64], path[PATH_LEN];
-    if (!noted(context, name) && runs_here(context)) {
-        print("%s: step %s has changed nothing", context->domain, context->step);
-        return EXIT_DONE;
-    }
+    struct claim claim;
     if (!noted(context, name)) {
-        message("this host has done no step of this run: roll back on the host that did, "
-                "or run sluice dns apply %s --back --snapshot NAME by hand",
-                context->domain);
-        return EXIT_CHECK;
+        int code = read_claim(context, &claim);
+        if (code == EXIT_DONE && claim.host[0] && !claim.is_ours)
+            return elsewhere(context, &claim);
+        if (code == EXIT_DONE)
+            print("%s: step %s has changed nothing", context->domain, context->step);
+        return code;
     }
     const char *const ours[] = { "--back", "--snapshot", name, "--yes", NULL };
     int code = run_dns(context, "apply", ours, argc, argv);

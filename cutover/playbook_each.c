@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -384,8 +385,11 @@ int action_sync(struct action_context *context, int argc, char **argv)
 int action_each(struct action_context *context, int argc, char **argv)
 {
     char why[RUN_TEXT_MAX];
+    struct stat info;
     (void)argc;
     run_check_program(argv[2], why, sizeof(why));
+    if (!why[0] && stat(argv[2], &info) == 0 && run_mistrust(&info))
+        (void)snprintf(why, sizeof(why), "%s", run_mistrust(&info));
     if (argv[2][0] != '/' || why[0]) {
         message("each: %s: %s", argv[2],
                 argv[2][0] != '/' ? "not an absolute path" : why);

@@ -23,6 +23,7 @@
 
 #define WHO     "=who"
 #define VARIANT "=variant"
+#define REHEARSED "@rehearsed"
 
 /* ---- names ------------------------------------------------------------------ */
 
@@ -95,6 +96,8 @@ static void forget(struct engine *engine)
     engine->who = NULL;
     free(engine->variant);
     engine->variant = NULL;
+    free(engine->rehearsed);
+    engine->rehearsed = NULL;
     if (engine->playbook)
         memset(engine->records, 0,
                engine->playbook->step_count * sizeof(*engine->records));
@@ -120,6 +123,8 @@ static bool take_own(void *context, const char *name, const char *value)
         return take_text(engine, value, &engine->who);
     if (strcmp(name, VARIANT) == 0)
         return take_text(engine, value, &engine->variant);
+    if (strcmp(name, REHEARSED) == 0)
+        return take_text(engine, value, &engine->rehearsed);
     if (name[0] == '\0' && !run_record_decode(value, strlen(value), &engine->run)) {
         engine->damaged = true;
         engine->run.state = RUN_GOING; /* there is one */
@@ -130,7 +135,8 @@ static bool take_own(void *context, const char *name, const char *value)
 static bool take_field(void *context, const char *name, const char *value)
 {
     struct engine *engine = context;
-    if (name[0] == '\0' || strcmp(name, WHO) == 0 || strcmp(name, VARIANT) == 0)
+    if (name[0] == '\0' || strcmp(name, WHO) == 0 || strcmp(name, VARIANT) == 0 ||
+        strcmp(name, REHEARSED) == 0)
         return take_own(context, name, value);
     for (size_t i = 0; name[0] == '=' && i < engine->playbook->setting_count; i++)
         if (strcmp(engine->playbook->settings[i].name, name + 1) == 0)

@@ -17,6 +17,7 @@
  * playbook_lease.c    one runner
  * playbook_run.c      steps forward
  * playbook_back.c     steps back
+ * playbook_rehearsal.c  that it was rehearsed
  * playbook_child.c    the call of a step (playbook_guard.c: its process)
  */
 #ifndef SLUICE_PLAYBOOK_ENGINE_H
@@ -41,6 +42,7 @@ struct engine {
     char *values[PLAYBOOK_SETTINGS_MAX]; /* set at the start; NULL: the default */
     char *who;
     char *variant; /* chosen at the start; NULL: the first */
+    char *rehearsed; /* note of the domain's last rehearsal; NULL: none */
     char directory[ENGINE_PATH_MAX];
     char by[STATE_BY_MAX + 1]; /* who runs this command */
     char holder[160];          /* of the lease */
@@ -75,6 +77,8 @@ int engine_take_file(struct engine *engine);
 int engine_put(struct engine *engine, size_t step, enum step_state state, int64_t due,
                bool acted, const char *by, const char *note);
 int engine_put_run(struct engine *engine, const struct run_record *run);
+/* Writes that this rehearsal is at its end, and the note of it. */
+int engine_finish_rehearsal(struct engine *engine);
 /* Fields of the run; the first one's epoch is `expect`. */
 int engine_put_fields(struct engine *engine, const struct playbook_put *what,
                       uint64_t *epoch);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "capture.h"
@@ -12,6 +13,7 @@
 #include "playbook_judge.h"
 #include "playbook_merge.h"
 #include "playbook_people.h"
+#include "run.h"
 #include "table.h"
 
 #define POSTCONF_MS 30000
@@ -283,6 +285,12 @@ int action_command(struct action_context *context, int argc, char **argv)
     if (argv[1][0] != '/') {
         message("%s: \"%s\" is not an absolute path", argv[0], argv[1]);
         return EXIT_USE;
+    }
+    struct stat info;
+    const char *mistrust = stat(argv[1], &info) == 0 ? run_mistrust(&info) : NULL;
+    if (mistrust) {
+        message("%s %s", argv[1], mistrust);
+        return EXIT_CONFIGURATION;
     }
     (void)fflush(NULL);
     execv(argv[1], argv + 1); /* this process is the step's own */

@@ -5,7 +5,8 @@
  * post-check -> "done"; each record goes out before the thing that it announces is
  * done. The pre-check belongs to the beginning: an action that was begun, and was
  * interrupted or failed, goes on without it. In a rehearsal, what changes more than the
- * pilot group is left out, and no time is waited for.
+ * pilot group is left out, with what looks for such a change (in-rehearsal = false) and
+ * what nothing can undo; no time is waited for.
  *
  * Limits: AGAIN_S between two looks at something that takes time.
  */
@@ -101,7 +102,7 @@ static bool is_left_out(const struct engine *engine, const struct playbook_step 
                         enum action_kind kind)
 {
     return engine->run.rehearsal &&
-           (kind == ACTION_TIME ||
+           (step->whole || step->no_return || kind == ACTION_TIME ||
             (kind == ACTION_CHANGE && !playbook_call_uses(&step->action, "who")));
 }
 
@@ -228,8 +229,9 @@ static int finish_run(struct engine *engine)
 {
     struct run_record run = engine->run;
     run.state = RUN_FINISHED;
-    int code =
-        engine->run.state == RUN_FINISHED ? EXIT_DONE : engine_put_run(engine, &run);
+    int code = engine->run.state == RUN_FINISHED ? EXIT_DONE
+               : run.rehearsal                   ? engine_finish_rehearsal(engine)
+                                                 : engine_put_run(engine, &run);
     if (code == EXIT_DONE)
         print("%s: every step of %s is done", engine->domain->name,
               engine->playbook->name);
@@ -310,29 +312,64 @@ int engine_run(struct engine *engine, bool wait, int window_s)
 /* ---- only looking -------------------------------------------------------------------
  */
 
-static int dry_call(struct engine *engine, const struct playbook_step *step,
-                    const char *what, const struct playbook_call *call)
+enum look { LOOK_GOOD, LOOK_FAILED, LOOK_NOT_YET };
+
+/* first: the change just before it that has not been made; NULL: none. What is not good
+ * then may be so because of that. */
+static enum look dry_call(struct engine *engine, const struct playbook_step *step,
+                          const char *what, const struct playbook_call *call,
+                          const char *first)
 {
     char note[STATE_NOTE_MAX + 1];
+    if (first && action_sends(action_of(action_find(call->argv[0])))) {
+        print("%s: %s %s: not tried: it sends a message, and step %s comes first",
+              step->id, what, call->argv[0], first);
+        return LOOK_NOT_YET;
+    }
     int code = engine_call(engine, step, call, note);
-    print("%s: %s %s: %s%s%s", step->id, what, call->argv[0],
-          code == EXIT_DONE ? "good" : "FAILED", note[0] ? ": " : "", note);
-    return code == EXIT_DONE ? EXIT_DONE : EXIT_CHECK;
+    enum look look = code == EXIT_DONE ? LOOK_GOOD : first ? LOOK_NOT_YET : LOOK_FAILED;
+    const char *const names[] = { "good", "FAILED", "not yet" };
+    print("%s: %s %s: %s%s%s%s%s%s", step->id, what, call->argv[0], names[look],
+          note[0] ? ": " : "", note, look == LOOK_NOT_YET ? " (step " : "",
+          look == LOOK_NOT_YET ? first : "", look == LOOK_NOT_YET ? " comes first)" : "");
+    return look;
+}
+
+/* *first: see dry_call(); is set when this step is such a change. */
+static void dry_step(struct engine *engine, size_t i, const char **first,
+                     size_t counts[3])
+{
+    const struct playbook_step *step = &engine->playbook->steps[i];
+    enum action_kind kind = action_find(step->action.argv[0])->kind;
+    const struct {
+        const char *name;
+        const struct playbook_call *call;
+    } calls[] = { { "before", &step->pre },
+                  { "check", &step->action },
+                  { "after", &step->post } };
+    if (engine->records[i].state == STATE_DONE || is_left_out(engine, step, kind))
+        return;
+    for (size_t c = 0; c < 3 && !command_stopped(); c++) {
+        bool own = c == 2 && (kind == ACTION_CHANGE || kind == ACTION_PERSON);
+        /* What is asked before a step is asked of the present. */
+        const char *missing = own ? step->id : c == 0 ? NULL : *first;
+        if (calls[c].call->argv &&
+            action_find(calls[c].call->argv[0])->kind == ACTION_CHECK)
+            counts[dry_call(engine, step, calls[c].name, calls[c].call, missing)]++;
+    }
+    if (kind == ACTION_CHANGE)
+        *first = step->id;
 }
 
 int engine_dry_run(struct engine *engine)
 {
-    static const char *const names[] = { "before", "check", "after" };
-    int worst = EXIT_DONE;
-    for (size_t i = 0; i < engine->playbook->step_count && !command_stopped(); i++) {
-        const struct playbook_step *step = &engine->playbook->steps[i];
-        if (engine->records[i].state == STATE_DONE)
-            continue;
-        const struct playbook_call *calls[] = { &step->pre, &step->action, &step->post };
-        for (size_t c = 0; c < 3 && !command_stopped(); c++)
-            if (calls[c]->argv && action_find(calls[c]->argv[0])->kind == ACTION_CHECK &&
-                dry_call(engine, step, names[c], calls[c]) != EXIT_DONE)
-                worst = EXIT_CHECK;
-    }
-    return command_stopped() ? EXIT_AGAIN : worst;
+    size_t counts[3] = { 0 };
+    const char *first = NULL;
+    for (size_t i = 0; i < engine->playbook->step_count && !command_stopped(); i++)
+        dry_step(engine, i, &first, counts);
+    if (command_stopped())
+        return EXIT_AGAIN;
+    print("%zu checks are good, %zu failed, %zu can only be so later", counts[LOOK_GOOD],
+          counts[LOOK_FAILED], counts[LOOK_NOT_YET]);
+    return counts[LOOK_FAILED] > 0 ? EXIT_CHECK : EXIT_DONE;
 }

@@ -129,6 +129,9 @@ static int collect(const struct engine *engine, const struct playbook *playbook,
     if (playbook->variant)
         fields->items[fields->count++] =
             (struct playbook_field){ "=variant", playbook->variant };
+    if (engine->rehearsed)
+        fields->items[fields->count++] =
+            (struct playbook_field){ "@rehearsed", engine->rehearsed };
     return add_settings(playbook, &start->sets, fields);
 }
 

@@ -179,6 +179,29 @@ bool run_record_decode(const char *text, size_t len, struct run_record *out)
            take_text(f[7], out->note, sizeof(out->note)) && hex(f[8], &out->digest);
 }
 
+size_t rehearsal_encode(const struct rehearsal_record *record,
+                        char out[STATE_RECORD_MAX])
+{
+    char by[STATE_BY_MAX + 1];
+    state_text(record->by, by, sizeof(by));
+    int n = snprintf(out, STATE_RECORD_MAX,
+                     "%" PRId64 "\t%" PRId64 "\t%016" PRIx64 "\t%s\t%s\t%s",
+                     record->ended, record->mailboxes, record->digest, record->playbook,
+                     record->variant, by);
+    return n > 0 && n < STATE_RECORD_MAX ? (size_t)n : 0;
+}
+
+bool rehearsal_decode(const char *text, struct rehearsal_record *out)
+{
+    char copy[STATE_RECORD_MAX], *f[FIELDS_MAX];
+    *out = (struct rehearsal_record){ 0 };
+    return split(text, strlen(text), copy, f, 6) && number(f[0], &out->ended) &&
+           number(f[1], &out->mailboxes) && hex(f[2], &out->digest) &&
+           take_text(f[3], out->playbook, sizeof(out->playbook)) &&
+           take_text(f[4], out->variant, sizeof(out->variant)) &&
+           take_text(f[5], out->by, sizeof(out->by));
+}
+
 /* Adds to out; *used is SIZE_MAX from the first thing on that does not fit. */
 static void add(char *out, size_t *used, const char *mark, const char *text)
 {

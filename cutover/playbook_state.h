@@ -12,6 +12,9 @@
  *     TAB <playbook> TAB <by> TAB <note> TAB <digest>
  * The outline (field "@outline"), so that nobody needs the file to show how far it is:
  *     <title> { TAB <phase's title> TAB <ids of its steps, with a comma between> }
+ * The last rehearsal of the domain that came to its end (field "@rehearsed"; a start
+ * carries it over):
+ *     <ended> TAB <mailboxes> TAB <digest> TAB <playbook> TAB <variant> TAB <by>
  * policyd reads these too, by position: what is new is added at the end.
  */
 #ifndef SLUICE_PLAYBOOK_STATE_H
@@ -62,6 +65,14 @@ struct run_record {
     char note[STATE_NOTE_MAX + 1];
 };
 
+struct rehearsal_record {
+    int64_t ended, mailboxes;
+    uint64_t digest;     /* of the playbook's file */
+    char playbook[4096]; /* its name */
+    char variant[PLAYBOOK_ID_MAX + 1];
+    char by[STATE_BY_MAX + 1];
+};
+
 const char *step_state_name(enum step_state state);
 const char *run_state_name(enum run_state state);
 /* Whether a step may go from one state to another. */
@@ -77,6 +88,11 @@ size_t step_record_encode(const struct step_record *record, char out[STATE_RECOR
 bool step_record_decode(const char *text, size_t len, struct step_record *out);
 size_t run_record_encode(const struct run_record *record, char out[STATE_RECORD_MAX]);
 bool run_record_decode(const char *text, size_t len, struct run_record *out);
+/* 0: it does not fit. */
+size_t rehearsal_encode(const struct rehearsal_record *record,
+                        char out[STATE_RECORD_MAX]);
+/* Without the epoch. */
+bool rehearsal_decode(const char *text, struct rehearsal_record *out);
 
 /* ---- what comes next ----------------------------------------------------- */
 

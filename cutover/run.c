@@ -343,6 +343,16 @@ void run_check_program(const char *path, char *error, size_t error_size)
         snprintf(error, error_size, "is not executable (chmod +x)");
 }
 
+const char *run_mistrust(const struct stat *info)
+{
+    if (info->st_uid != 0 && info->st_uid != geteuid())
+        return "belongs neither to root nor to you: whoever owns it would have it run as "
+               "you; look at it, then chown it";
+    if (info->st_mode & (S_IWGRP | S_IWOTH))
+        return "can be written to by others: look at it, then chmod go-w";
+    return NULL;
+}
+
 /* ---- logs ------------------------------------------------------------------------ */
 
 /* Opens the directory name below parent, making it. Somebody who may write to

@@ -93,5 +93,9 @@ enum run_log_result run_log_open(int directory, const char *file, const char *he
 
 /* "" when path can be executed by us, else why not. */
 void run_check_program(const char *path, char *error, size_t error_size);
+/* What makes this user run programs must be his own or root's, and nobody else may
+ * write to it. NULL: so it is; else what is wrong, and the way out. */
+struct stat;
+const char *run_mistrust(const struct stat *info);
 
 #endif

@@ -24,7 +24,8 @@
 #include "clock.h"
 #include "log.h"
 
-#define HOUR_MS 3600000
+#define HOUR_MS      3600000
+#define HAND_BACK_MS 2000
 
 enum moment { RAISED, STILL, OVER };
 static const char *const moment_names[] = { "raised", "still", "over" };
@@ -49,6 +50,7 @@ struct alarms {
     struct order queue[ALARM_QUEUE_MAX];
     size_t waiting;
     pid_t child; /* 0: none; also its process group */
+    struct order running;
     int64_t child_due_ms;
     int64_t hour_ms; /* since when started counts */
     unsigned started;
@@ -153,6 +155,23 @@ static bool is_former(const struct status *status, const char *holder)
     return strncmp(holder, status->conf->hostname, len) == 0 && holder[len] == ':';
 }
 
+static void hand_back(struct alarms *alarms, struct store *store,
+                      const struct order *order)
+{
+    char name[320];
+    if (order->moment != OVER && lease_name(&order->alarm, name))
+        store_lease_drop(store, name, alarms->holder);
+}
+
+void alarms_hand_back(struct alarms *alarms, struct store *store)
+{
+    int64_t until = clock_ms() + HAND_BACK_MS; /* Redis may hang */
+    if (alarms->child > 0)
+        hand_back(alarms, store, &alarms->running);
+    for (size_t i = 0; i < alarms->waiting && clock_ms() < until; i++)
+        hand_back(alarms, store, &alarms->queue[i]);
+}
+
 static void order(struct alarms *alarms, const struct status *status, struct known *known,
                   enum moment moment, struct store *store)
 {
@@ -244,6 +263,7 @@ static void start(struct alarms *alarms, const struct conf *conf,
         return;
     }
     alarms->child = child;
+    alarms->running = *order;
     alarms->child_due_ms = now_ms + ALARM_COMMAND_S * 1000;
     alarms->started++;
 }

@@ -33,6 +33,9 @@
 struct alarms;
 
 struct alarms *alarms_new(void); /* NULL: no memory */
+/* Before the end: gives back the leases of commands that wait or run, so that the next
+ * start, or another host, runs them: an alarm told twice is better than one not told. */
+void alarms_hand_back(struct alarms *alarms, struct store *store);
 /* A command that still runs is killed. NULL is fine. */
 void alarms_free(struct alarms *alarms);
 

@@ -204,8 +204,9 @@ bool http_request_host(const struct conf *conf, const char *host)
     const char *colon = strrchr(host, ':');
     if (host[0] == '[') {
         const char *end = strchr(host, ']');
-        return end && (!end[1] || (end[1] == ':' && strspn(end + 2, "0123456789") ==
-                                                        strlen(end + 2))) &&
+        return end &&
+               (!end[1] ||
+                (end[1] == ':' && strspn(end + 2, "0123456789") == strlen(end + 2))) &&
                netaddr_parse(host + 1, (size_t)(end - host - 1), &address);
     }
     if (colon) {

@@ -418,5 +418,7 @@ void stats_stop(struct stats *stats)
     atomic_store(&stats->stop, true);
     wake(stats);
     pthread_join(stats->thread, NULL);
+    if (stats->last && stats->last->up)
+        alarms_hand_back(stats->alarms, stats->store);
     stats_free(stats);
 }

@@ -20,8 +20,10 @@ void status_free(struct status *status)
 {
     if (!status)
         return;
-    for (size_t i = 0; i < status->domain_count; i++)
+    for (size_t i = 0; i < status->domain_count; i++) {
         free(status->domains[i].run);
+        free(status->domains[i].senders);
+    }
     free(status->domains);
     free(status->hosts);
     free(status->pings);
@@ -67,25 +69,33 @@ static int by_count(const void *a, const void *b)
     return strcmp(one->client, other->client);
 }
 
-/* The most first. false: no memory. */
+/* The most first; those that find no room are one row, the last. false: no memory. */
 static bool take_senders(struct status_domain *domain,
                          const struct store_picture *picture)
 {
-    size_t n = picture->sender_count;
-    struct store_sender *sorted = calloc(n + 1, sizeof(*sorted));
-    if (!sorted)
+    size_t n = picture->sender_count,
+           room = n < STATUS_SENDERS_MAX ? n : STATUS_SENDERS_MAX;
+    if (n == 0)
+        return true;
+    struct store_sender *sorted = calloc(n, sizeof(*sorted));
+    domain->senders = calloc(room, sizeof(*domain->senders));
+    if (!sorted || !domain->senders) {
+        free(sorted);
         return false;
-    if (n > 0) {
-        memcpy(sorted, picture->senders, n * sizeof(*sorted));
-        qsort(sorted, n, sizeof(*sorted), by_count);
     }
-    for (size_t i = 0; i < n && i < STATUS_SENDERS_MAX; i++) {
-        struct status_sender *to = &domain->senders[domain->sender_count++];
-        snprintf(to->client, sizeof(to->client), "%.111s", sorted[i].client);
-        snprintf(to->name, sizeof(to->name), "%.111s", sorted[i].name);
-        to->count = sorted[i].count;
-        to->first = sorted[i].first;
-        to->last = sorted[i].last;
+    memcpy(sorted, picture->senders, n * sizeof(*sorted));
+    qsort(sorted, n, sizeof(*sorted), by_count);
+    domain->sender_count = room;
+    for (size_t i = 0; i < n; i++) {
+        bool rest = n > room && i + 1 >= room;
+        struct status_sender *to = &domain->senders[rest ? room - 1 : i];
+        snprintf(to->client, sizeof(to->client), "%.111s", rest ? "*" : sorted[i].client);
+        snprintf(to->name, sizeof(to->name), "%.111s", rest ? "" : sorted[i].name);
+        if (to->count == 0 || sorted[i].first < to->first)
+            to->first = sorted[i].first;
+        if (sorted[i].last > to->last)
+            to->last = sorted[i].last;
+        to->count += sorted[i].count;
     }
     free(sorted);
     return true;

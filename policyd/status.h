@@ -157,7 +157,7 @@ struct status_domain {
     uint64_t floaters;
     int64_t floater_last, quiet_since;
     uint64_t hours[STORE_HOURS];
-    struct status_sender senders[STATUS_SENDERS_MAX];
+    struct status_sender *senders; /* STATUS_SENDERS_MAX at most */
     size_t sender_count;
     struct status_run *run; /* or NULL */
 };

@@ -2,7 +2,9 @@
  * clock_shift: LD_PRELOADed, shows a program a clock that is $CLOCK_SHIFT seconds
  * ahead, as after a wrong step. Other clocks (monotonic, uptime) stay.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/time.h>

@@ -12,6 +12,7 @@ import time
 from dns_case import DOMAIN, RECORDS, dns_case
 from dns_hostile import Twisting
 from harness import expect, expect_true, wait_until
+from parts.process import run
 
 CHECK, SERVICE, AGAIN = 1, 69, 75
 MX = (DOMAIN, "MX")
@@ -270,24 +271,58 @@ def test_interrupted_while_the_server_is_silent():
         expect_true(err, "outcome unknown (interrupted)" in err)
 
 
+# Between the question and the wait for its answer: a while, in which Ctrl-C comes.
+SLOW_FLUSH = """\
+#include <stdio.h>
+#include <time.h>
+int fflush(FILE *file)
+{
+    struct timespec left = { .tv_sec = 1 };
+    while (nanosleep(&left, &left) != 0)
+        ;
+    return file ? 0 : -1;
+}
+"""
+
+
+def _slow_flush(directory):
+    source, library = f"{directory}/flush.c", f"{directory}/flush.so"
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(SLOW_FLUSH)
+    run(["cc", "-shared", "-fPIC", "-o", library, source])
+    return library
+
+
 def test_interrupted_at_the_question():
     with dns_case() as case:
-        pid, terminal = pty.fork()
-        if pid == 0:
-            argv = case.argv("apply", DOMAIN)
-            os.execv(argv[0], argv)
-        shown, asked, end = b"", False, time.monotonic() + 20
-        # To its end before waitpid(): closing a terminal waits for the reader.
-        while time.monotonic() < end and \
-                select.select([terminal], [], [], 20)[0]:
-            try:
-                shown += os.read(terminal, 4096)
-            except OSError:
-                break
-            if b"[y/N]" in shown and not asked:
-                asked = os.write(terminal, b"\x03") > 0
-        _, status = os.waitpid(pid, 0)
-        os.close(terminal)
-        expect(f"exit: {shown}", os.waitstatus_to_exitcode(status), AGAIN)
-        expect_true(f"said: {shown}", b"nothing was changed" in shown)
+        for what, more in [("asked", {}), ("just before", {
+                "LD_PRELOAD": _slow_flush(case.directory),
+                "ASAN_OPTIONS": "verify_asan_link_order=0"})]:
+            code, shown = _interrupt_question(case.argv("apply", DOMAIN), more)
+            expect(f"{what}: exit: {shown}", code, AGAIN)
+            expect_true(f"{what}: {shown}", b"nothing was changed" in shown)
         expect("nothing kept", glob.glob(case.directory + "/state/dns/*/*"), [])
+
+
+def _interrupt_question(argv, env):
+    """Its exit code and what it has shown."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(argv[0], argv, {**os.environ, **env})
+    shown, asked, ended, end = b"", False, False, time.monotonic() + 60
+    # To its end before waitpid(): closing a terminal waits for the reader.
+    while not ended and select.select(
+            [terminal], [], [], max(0, end - time.monotonic()))[0]:
+        try:
+            read = os.read(terminal, 4096)
+        except OSError:
+            read = b""
+        shown, ended = shown + read, not read
+        if b"[y/N]" in shown and not asked:
+            asked = os.write(terminal, b"\x03") > 0
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    expect_true(f"it ends: {shown}", ended)
+    return os.waitstatus_to_exitcode(status), shown

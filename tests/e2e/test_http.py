@@ -492,6 +492,35 @@ def test_password():
         case.wait_log("http-password-file has gone: restart sluice-policyd")
 
 
+ACTIVATE = """
+import os, socket, sys
+listener = socket.socket()
+listener.bind((sys.argv[1], 0))
+listener.listen()
+os.dup2(listener.fileno(), 3, inheritable=True)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="http")
+os.execv(sys.argv[2], [sys.argv[2], "-c", sys.argv[3]])
+"""
+
+
+def test_refuses_an_open_socket():
+    """The configuration says loopback, the service manager's socket does not."""
+    with case_of(started=False) as case:
+        write(case, policyd_case.CONFIG.replace(
+            "policyd {{\n", 'policyd {{\n  http = "127.0.0.1:9125"\n'))
+        linked = subprocess.run(["ldd", case.program], capture_output=True, text=True,
+                                check=True).stdout
+        if "libsystemd" not in linked:
+            skip("built without libsystemd")
+        done = subprocess.run(["python3", "-c", ACTIVATE, "0.0.0.0", case.program,
+                               case.config_path], capture_output=True, text=True,
+                              check=False, timeout=20)
+        expect("exit", done.returncode, 69)
+        expect_true(f"says why: {done.stderr}",
+                    "it needs an http-password-file" in done.stderr)
+
+
 def test_refuses_to_start_open():
     with case_of(started=False) as case:
         port = case.ports.take()

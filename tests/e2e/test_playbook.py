@@ -267,6 +267,16 @@ def test_dry_run():
         result = book("run", DOMAIN, "--dry-run")
         expect(f"checks ({result.err})", result.code, 0)
         expect("and no action", book.trace(), ["before-two", "after-two"])
+        # What an action has not brought about yet is no failure; what it needs is.
+        book.flag("fail-after-two")
+        result = book("run", DOMAIN, "--dry-run")
+        expect(f"not yet ({result.out})", result.code, 0)
+        expect_true(result.out, "two: after check-command: not yet: " in result.out)
+        book.flag("fail-before-two")
+        result = book("run", DOMAIN, "--dry-run")
+        expect(f"a check that fails ({result.out})", result.code, 1)
+        expect_true(result.out, "two: before check-command: FAILED: " in result.out
+                    and "1 failed, 1 can only be so later" in result.out)
         expect("no change", set(book.states().values()), {"pending"})
 
 
@@ -288,6 +298,32 @@ def test_start_is_checked():
         result = book("show", broken)
         expect("unknown action", result.code, 78)
         expect_true(result.err, "broken.conf:3: " in result.err)
+
+
+def test_hostile_files():
+    """A playbook or a program that somebody else may write to would give him this
+    user's rights."""
+    with book_case() as book:
+        os.chmod(book.path, 0o666)
+        refused = book("start", book.path, DOMAIN, "--set", f"note={book.program}")
+        expect(f"a playbook that anybody may edit ({refused.err})", refused.code, 78)
+        expect_true(refused.err, "chmod go-w" in refused.err)
+        os.chmod(book.path, 0o644)
+        book.start()
+        # The run's own copy, too; and the file that the store may name instead of it.
+        os.chmod(book.path, 0o664)
+        expect_true("the run goes on with its copy", "chmod go-w" in book(
+            "run", DOMAIN).err)
+        expect("which is whole", book.states()["one"], "done")
+        os.chmod(book.path, 0o644)
+        book.ack()
+        os.chmod(book.program, 0o777)
+        refused = book("run", DOMAIN)
+        expect(f"a program that anybody may edit ({refused.err})", refused.code, 1)
+        expect_true(refused.err, "step two" in refused.err and "chmod go-w" in refused.err)
+        expect_true("it was not run", "before-two" not in book.trace())
+        os.chmod(book.program, 0o755)
+        expect("mended", book("run", DOMAIN, "--wait").code, 0)
 
 
 def test_two_operators_acknowledge():
@@ -835,3 +871,59 @@ def test_recover_with_a_run_under_way():
         expect("nothing twice", book.trace(), [
             "do-one hello", "before-two", "do-two example.com", "after-two",
             "do-three"])
+
+
+REHEARSED = """\
+title = "A small move"
+variant "far" {{ about = "the first" }}
+variant "near" {{ about = "the other" }}
+phase "p" {{
+  step "rehearsed" {{ title = "It was rehearsed" owner = "sluice"
+    action = {{"rehearsed", "{most}"}} in-rehearsal = false }}
+  step "person" {{ title = "Somebody agrees" owner = "customer"
+    action = {{"acknowledge"}} }}
+}}
+"""
+
+
+def test_rehearsed():
+    """The note of a rehearsal outlives its run, its replacement and Redis."""
+    with policyd_case() as policyd:
+        case = Journalled(policyd)
+        book = Book(case)
+        small = case.file("small.conf", REHEARSED.format(most="60d"))
+
+        def begin(*more):
+            said = book("start", small, DOMAIN, *more)
+            expect(f"start {more}: {said.err}", said.code, 0)
+            return book("run", DOMAIN)
+
+        def refused(said, *parts):
+            expect(f"it was not rehearsed: {said.err}", said.code, 1)
+            for part in (*parts, "sluice playbook start small example.com --replace "
+                                 "--rehearse ADDRESS|@FILE"):
+                expect_true(f"{part} in {said.err}", part in said.err)
+
+        refused(begin(), "not rehearsed on this domain so far", "--variant far")
+        pilots = case.file("pilots", f"a@{DOMAIN}\nb@{DOMAIN}\n")
+        waits = begin("--replace", "--rehearse", f"@{pilots}")
+        expect(f"not asked in a rehearsal: {waits.err}", waits.code, 75)
+        refused(begin("--replace"), "so far")   # it did not come to its end
+        begin("--replace", "--rehearse", f"@{pilots}")
+        book.ack()
+        expect("rehearsed", book("run", DOMAIN).code, 0)
+        done = begin()
+        expect(f"now it goes on: {done.err}", done.code, 75)
+        expect_true(done.out, "rehearsed: done: rehearsed on 2 mailboxes by "
+                    in done.out and "edited" not in done.out)
+        case.forget_and_recover()
+        refused(begin("--replace", "--variant", "near"),
+                "the last rehearsal was of small, variant far", "--variant near")
+        case.file("small.conf", REHEARSED.format(most="1s"))
+        wait_for(lambda: begin("--replace").code == 1, "it is too long ago")
+        refused(begin("--replace"), " ago, 1s is the most")
+        case.file("small.conf", REHEARSED.format(most="1h"))
+        done = begin("--replace")
+        expect_true(f"another edition: {done.out}", "was edited since" in done.out)
+        case.redis.command("HSET", f"sluice:playbook:{DOMAIN}", "@rehearsed", "1\tx")
+        refused(begin("--replace"), "is damaged")

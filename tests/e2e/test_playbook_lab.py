@@ -3,6 +3,7 @@ Acknowledgements are scripted; from the DNS change to the verified flow nobody i
 there."""
 
 import os
+import subprocess
 
 from ledger import LogFacts, reconcile
 from parts.mailbox import read_maildir
@@ -97,6 +98,57 @@ def test_mailroute_stops_and_goes_on():
         lab.new.dovecot.start()
         play.go()
         expect("all moved", set(play.homes().values()), {"n"})
+
+
+SWITCH = """\
+title = "DNS alone"
+phase "p" {
+  step "switch" { title = "DNS" owner = "sluice"
+    action = {"dns-apply", "%{domain}", "--timeout", "3s"} undo = {"dns-back", "%{domain}"} }
+  step "seen" { title = "Seen" owner = "admin" action = {"acknowledge"} }
+}
+"""
+
+
+def on_other_host(play):
+    """The command line of another server of the same Redis, with a state-dir of its
+    own."""
+    old = play.lab.old.sluice
+    with open(old.config_path, encoding="utf-8") as file:
+        text = file.read()
+    state = play.path("other-state")
+    os.makedirs(state)
+    text = text.replace(f'"{old.state}"', f'"{state}"')
+    text = "".join(line for line in text.splitlines(True)
+                   if not line.startswith("hostname"))
+    path = play.file("other.conf", f'hostname = "other.lab.test"\n{text}')
+    argv = old.argv("playbook")
+    argv[argv.index(old.config_path)] = path
+
+    def call(*words):
+        return subprocess.run(argv + list(words), capture_output=True, text=True,
+                              timeout=60, check=False)
+    return call
+
+
+def test_the_way_back_is_on_one_host():
+    """Snapshots are of one host: another neither begins the step again, with a snapshot
+    of the changed zone, nor says that there is nothing to undo."""
+    with play_case(RECORDS, PLAN) as play:
+        before = play.zone()
+        other = on_other_host(play)
+        said = play("start", play.file("switch.conf", SWITCH), DOMAIN)
+        expect(f"start ({said})", said.code, 0)
+        play.second.behind()
+        play.stops("switch", "127.0.0.2")
+        for words in (("run", DOMAIN), ("rollback", DOMAIN)):
+            done = other(*words)
+            expect(f"{words} elsewhere ({done.stderr})", done.returncode, 1)
+            expect_true(f"names the host: {done.stderr}", "was begun on "
+                        "old.lab.test" in done.stderr)
+        play.second.caught_up()
+        play.rollback()
+        expect("restored", play.zone(), before)
 
 
 def began_copying(lab, box, after):

@@ -164,7 +164,7 @@ static void test_snapshots(void)
     struct dns_snap snap = { .taken = 1700000000, .negative_ttl = 300, .zone = "a.test" };
     struct dns_snap got = { 0 };
     struct dns_changes changes;
-    struct dns_sets now = { 0 };
+    struct dns_sets now = { 0 }, planned = { 0 };
     CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "a.test", DNS_MX));
     CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "a.test", DNS_TXT));
     CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "_dmarc.a.test", DNS_TXT));
@@ -179,12 +179,28 @@ static void test_snapshots(void)
     CHECK_STR("text", got.sets.items[1].values[0], snap.sets.items[1].values[0]);
     add(&now, "a.test", DNS_MX, 600, "10 new.");
     add(&now, "_dmarc.a.test", DNS_TXT, 600, "v=DMARC1; p=none");
-    CU_ASSERT_TRUE(dns_plan_back(&got.asked, &got.sets, &now, &changes));
+    CU_ASSERT_TRUE(dns_plan_back(&got.asked, &got.sets, &planned, &now, &changes));
     check_lines("back", &changes,
                 "; remove: a.test. 600 IN MX 10 new.\n"
                 "a.test. 3600 IN MX 10 old.\n"
                 "a.test. 300 IN TXT \"a \\\"quote\\\\ and \\255\"\n"
                 "; remove: _dmarc.a.test. 600 IN TXT \"v=DMARC1; p=none\"\n");
+    /* What is neither of the snapshot nor planned was put there by others. */
+    add(&planned, "a.test", DNS_TXT, 600, "planned");
+    add(&now, "a.test", DNS_TXT, 600, "planned");
+    add(&now, "a.test", DNS_TXT, 600, "v=spf1 -all");
+    add(&now, "a.test", DNS_TXT, 600, "site-verification=1");
+    CU_ASSERT_TRUE(dns_plan_back(&got.asked, &got.sets, &planned, &now, &changes));
+    check_lines("back, with what others added", &changes,
+                "; remove: a.test. 600 IN MX 10 new.\n"
+                "a.test. 3600 IN MX 10 old.\n"
+                "; remove: a.test. 600 IN TXT \"planned\"\n"
+                "; remove: a.test. 600 IN TXT \"v=spf1 -all\"\n"
+                "; remove: a.test. 600 IN TXT \"site-verification=1\"\n"
+                "a.test. 300 IN TXT \"a \\\"quote\\\\ and \\255\"\n"
+                "a.test. 300 IN TXT \"site-verification=1\"\n"
+                "; remove: _dmarc.a.test. 600 IN TXT \"v=DMARC1; p=none\"\n");
+    dns_sets_free(&planned);
     dns_snap_free(&got);
     got = (struct dns_snap){ 0 };
     text[strlen(text) - 8] = '\0';

@@ -261,6 +261,43 @@ static void records(void)
         CU_ASSERT(!step_record_decode(bad[i], strlen(bad[i]), &back));
 }
 
+static void rehearsals(void)
+{
+    struct rehearsal_record record = { .ended = 1790000000,
+                                       .mailboxes = 3,
+                                       .digest = 0xfedcba9876543210,
+                                       .playbook = "bystar",
+                                       .variant = "own",
+                                       .by = "ann\t@mx1" };
+    struct rehearsal_record back;
+    char text[STATE_RECORD_MAX], large[STATE_RECORD_MAX + 1];
+    CU_ASSERT(rehearsal_encode(&record, text) > 0);
+    CHECK_STR("text", text, "1790000000\t3\tfedcba9876543210\tbystar\town\tann @mx1");
+    CU_ASSERT(rehearsal_decode(text, &back));
+    CHECK_INT("ended", back.ended, 1790000000);
+    CHECK_INT("mailboxes", back.mailboxes, 3);
+    CU_ASSERT(back.digest == record.digest);
+    CHECK_STR("playbook", back.playbook, "bystar");
+    CHECK_STR("variant", back.variant, "own");
+    CHECK_STR("by", back.by, "ann @mx1");
+    static const char *const bad[] = {
+        "",
+        "x",
+        "1\t2\tfedcba9876543210\tbystar\town",
+        "1\t2\tfedcba9876543210\tbystar\town\tann\tmore",
+        "-1\t2\tfedcba9876543210\tbystar\town\tann",
+        "1\tx\tfedcba9876543210\tbystar\town\tann",
+        "1\t2\tfedcba987654321\tbystar\town\tann",
+        "1\t2\tfedcba9876543210\tbystar\tavariantthatislongerthananythatthereis1234\tann",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (rehearsal_decode(bad[i], &back))
+            CHECK_STR("is not refused", bad[i], "");
+    memset(large, 'x', sizeof(large) - 1);
+    large[sizeof(large) - 1] = '\0';
+    CU_ASSERT(!rehearsal_decode(large, &back));
+}
+
 static void outline(void)
 {
     static char text[STATE_OUTLINE_MAX];
@@ -408,7 +445,7 @@ static const struct rows {
         "G:plan M", "G:plan M", "G:plan M", "C:inventory", "W", "C:dns-servers M",
         "C:imap-login M", "C:probe M", "L:doctor", "C:port C:tls M", "C:dns-servers",
         "C:dns-check T:dns-lowered", "A:command M", "A:command M", "G M",
-        "L:imap-login L:probe", "A:command C:port", "A:command C:port",
+        "L:imap-login L:probe L:rehearsed", "A:command C:port", "A:command C:port",
         "A:command C:port", "A:dns-apply C:dns-check", "A:dns-apply C:dns-check",
         "A:dns-apply C:dns-check", "A:cutover|lock", "A:cutover|sync", "A:cutover|flip",
         "A:cutover|flip", "A:dns-apply C:dns-check", "C:imap-login C:port", "L:flow",
@@ -527,5 +564,6 @@ static void rows(void)
 UNIT_MAIN("playbook", { "mistakes in the file", mistakes }, { "variables", expansion },
           { "what comes next", what_comes_next }, { "ways between states", ways },
           { "change window", window }, { "records", records },
+          { "the note of a rehearsal", rehearsals },
           { "outline", outline }, { "clocks", clocks }, { "escaping", escaping }, { "last words", last_words },
           { "every row of the documents has its step", rows })

@@ -184,6 +184,53 @@ static void test_hostile_texts(void)
     }
 }
 
+/* The most first, and whoever finds no room is counted in the last row. */
+static void test_senders(void)
+{
+    static struct store_sender senders[STATUS_SENDERS_MAX + 6];
+    static char names[STATUS_SENDERS_MAX + 5][16];
+    struct conf conf = conf_of(14400);
+    for (unsigned i = 0; i < STATUS_SENDERS_MAX + 5; i++) {
+        snprintf(names[i], sizeof(names[i]), "192.0.2.%u", i);
+        senders[i] = (struct store_sender){ names[i], "name", i + 1, 1000 - i, 2000 + i };
+    }
+    senders[STATUS_SENDERS_MAX + 5] = (struct store_sender){ "*", "", 1000, 1, 9999 };
+    static const struct {
+        size_t given, shown;
+        uint64_t first, last; /* counts in the first and the last row */
+        const char *last_client;
+    } rows[] = {
+        { 0, 0, 0, 0, NULL },
+        { 1, 1, 1, 1, "192.0.2.0" },
+        { STATUS_SENDERS_MAX, STATUS_SENDERS_MAX, 20, 1, "192.0.2.0" },
+        /* 1 to 6, and the 1000 that the store itself found no room for */
+        { STATUS_SENDERS_MAX + 6, STATUS_SENDERS_MAX, 25, 1021, "*" },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct status *status = calloc(1, sizeof(*status));
+        CU_ASSERT_FATAL(status != NULL);
+        status->conf = &conf;
+        const struct store_picture picture = { .domain = "example.com",
+                                               .senders = senders,
+                                               .sender_count = rows[i].given };
+        CU_ASSERT_FATAL(status_add_domain(status, &picture));
+        const struct status_domain *domain = &status->domains[0];
+        CHECK_INT("shown", (long long)domain->sender_count, (long long)rows[i].shown);
+        if (rows[i].shown > 0) {
+            const struct status_sender *last = &domain->senders[rows[i].shown - 1];
+            CHECK_INT("most", (long long)domain->senders[0].count,
+                      (long long)rows[i].first);
+            CHECK_INT("least", (long long)last->count, (long long)rows[i].last);
+            CHECK_STR("least", last->client, rows[i].last_client);
+        }
+        if (rows[i].given > STATUS_SENDERS_MAX) {
+            CHECK_INT("since", domain->senders[rows[i].shown - 1].first, 1);
+            CHECK_INT("until", domain->senders[rows[i].shown - 1].last, 9999);
+        }
+        status_free(status);
+    }
+}
+
 /* ---- playbooks --------------------------------------------------------------- */
 
 static void test_run(void)
@@ -440,6 +487,44 @@ static void test_command(void)
     status_free(status);
 }
 
+/* What the end of policyd cuts short is run by the next one; what is done is not. */
+static void test_command_cut_short(void)
+{
+    char *argv[] = { script, NULL };
+    struct conf conf = conf_of(14400);
+    struct status *status = status_new(&conf);
+    struct store *store = store_memory_new();
+    static struct alarm both[2] = {
+        { .kind = ALARM_LOCK_DEADLINE, .about = "short", .text = "t" },
+        { .kind = ALARM_HELD_OLD, .about = "waits", .text = "t" },
+    };
+    conf.alarm_command = argv;
+    struct alarms *alarms = alarms_new();
+    CU_ASSERT_FATAL(alarms != NULL);
+    write_script("sleep 1000 & wait");
+    update(alarms, status, both, 2, store, 1000);
+    CHECK_INT("one runs, one waits", alarms_tick(alarms, &conf, 1000), true);
+    alarms_hand_back(alarms, store);
+    alarms_free(alarms);
+    for (int start = 0; start < 2; start++) {
+        alarms = alarms_new();
+        CU_ASSERT_FATAL(alarms != NULL);
+        /* Another process has another name for its leases: it is of the next second. */
+        const struct timespec second = { .tv_sec = 1, .tv_nsec = 50000000 };
+        nanosleep(&second, NULL);
+        if (start == 0)
+            write_script("");
+        update(alarms, status, both, 2, store, 2000);
+        CU_ASSERT(finish(alarms, &conf, 2000));
+        CHECK_INT("told", lines_of("raised short"), 1);
+        CHECK_INT("told", lines_of("raised waits"), 1);
+        alarms_hand_back(alarms, store);
+        alarms_free(alarms);
+    }
+    store_free(store);
+    status_free(status);
+}
+
 /* One that never ends is killed, with what it started; a flood is bounded. */
 static void test_command_limits(void)
 {
@@ -519,9 +604,11 @@ static int run_all(void)
         { "deadline", test_deadline },
         { "hosts", test_hosts },
         { "a silent host that holds", test_silent_host_that_holds },
+        { "senders", test_senders },
         { "patience", test_patience },
         { "command", test_command },
         { "command's limits", test_command_limits },
+        { "a command that is cut short", test_command_cut_short },
         { "counters", test_counters },
     };
     return unit_run("status", cases, sizeof(cases) / sizeof(cases[0]));
