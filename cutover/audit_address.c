@@ -18,9 +18,9 @@
 
 /* Small, since it is the processor's cache that makes the difference. */
 struct known_address {
-    uint16_t hash;               /* upper bits of it */
-    uint8_t len;                 /* of the address; 0: none */
-    uint8_t mailbox;             /* where it begins in text: 0 where it is the address */
+    uint16_t hash;                /* upper bits of it */
+    uint8_t len;                  /* of the address; 0: none */
+    uint8_t mailbox;              /* where it begins in text: 0 where it is the address */
     char text[ADDRESS_KNOWN_MAX]; /* address NUL, or address NUL mailbox NUL */
 };
 
@@ -28,6 +28,9 @@ struct audit_address {
     const struct conf *conf;
     struct table *domains; /* as logged -> a letter, see domain_kind() */
     struct known_address *addresses;
+    char last[64]; /* the domain asked for last */
+    size_t last_len;
+    char last_kind;
 };
 
 struct audit_address *audit_address_new(const struct conf *conf)
@@ -54,16 +57,29 @@ void audit_address_free(struct audit_address *address)
     free(address);
 }
 
-/* 'm': managed, 'r': mailboxes are redirected to it, '-': neither. */
+/* 'M': managed, and named as the configuration has it; 'm': managed; 'r': mailboxes
+ * are redirected to it; '-': neither. */
 static char domain_kind(struct audit_address *address, const char *text, size_t len)
 {
     char name[ADDR_DOMAIN_MAX + 1], kind = '-';
-    const char *known = table_get(address->domains, text, len, NULL);
-    if (known)
+    const char *known;
+    if (len == address->last_len && memcmp(text, address->last, len) == 0)
+        return address->last_kind;
+    known = table_get(address->domains, text, len, NULL);
+    if (known) {
+        if (len <= sizeof(address->last)) {
+            memcpy(address->last, text, len);
+            address->last_len = len;
+            address->last_kind = known[0];
+        }
         return known[0];
+    }
     if (addr_domain(text, len, name)) {
-        if (conf_managed(address->conf, name))
-            kind = 'm';
+        const struct conf_domain *domain = conf_managed(address->conf, name);
+        if (domain)
+            kind = strlen(domain->name) == len && memcmp(domain->name, text, len) == 0
+                       ? 'M'
+                       : 'm';
         else if (conf_redirects_to(address->conf, name))
             kind = 'r';
     }
@@ -134,9 +150,36 @@ static void remember(struct known_address *known, uint64_t hash, struct log_slic
         memcpy(known->text + known->mailbox, mailbox, len + 1);
 }
 
+/* Whether a local part is one that addr_parse() and addr_format() leave as it is. */
+static bool is_plain(const char *p, size_t len)
+{
+    bool dot = true;
+    if (len > ADDR_LOCAL_MAX)
+        return false;
+    for (const char *end = p + len; p < end; p++) {
+        char c = *p;
+        if (c == '.' && dot)
+            return false;
+        dot = c == '.';
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+              c == '+' || c == '.'))
+            return false;
+    }
+    return !dot;
+}
+
 bool audit_address_mailbox(struct audit_address *address, struct log_slice text,
                            char out[ADDR_TEXT_MAX + 1])
 {
+    char kind = kind_of(address, text);
+    if (kind != 'M' && kind != 'm')
+        return false;
+    const char *at = memrchr(text.text, '@', text.len);
+    if (kind == 'M' && is_plain(text.text, (size_t)(at - text.text))) {
+        memcpy(out, text.text, text.len);
+        out[text.len] = '\0';
+        return true;
+    }
     uint64_t hash = ledger_hash(text.text, text.len);
     struct known_address *known = &address->addresses[hash % ADDRESSES_KNOWN];
     if (known->len == text.len && text.len > 0 && known->hash == hash >> 48 &&
@@ -145,7 +188,7 @@ bool audit_address_mailbox(struct audit_address *address, struct log_slice text,
         memcpy(out, mailbox, strlen(mailbox) + 1);
         return true;
     }
-    if (kind_of(address, text) != 'm' || !parse_mailbox(address, text, out))
+    if (!parse_mailbox(address, text, out))
         return false;
     remember(known, hash, text, out);
     return true;

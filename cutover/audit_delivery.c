@@ -62,7 +62,7 @@ static void announce(struct ledger *ledger, struct hop *hop, struct log_slice to
 
 void hop_verdict(struct ledger *ledger, struct hop *hop, const struct log_event *event)
 {
-    char mailbox[ADDR_TEXT_MAX + 1] = "";
+    char mailbox[ADDR_TEXT_MAX + 1];
     ledger->hosts[hop->host].verdicts = true;
     hop_from(ledger, hop, event->from);
     if (log_slice_is(event->verdict, "later") || log_slice_is(event->verdict, "reject"))
@@ -79,13 +79,13 @@ void hop_verdict(struct ledger *ledger, struct hop *hop, const struct log_event 
 }
 
 /* "relay NUL text NUL". */
-static void set_detail(struct ledger *ledger, struct rcpt *r, struct log_slice relay,
-                       struct log_slice text)
+static void set_detail(struct ledger *ledger, struct hop *hop, struct rcpt *r,
+                       struct log_slice relay, struct log_slice text)
 {
     size_t cut = text.len < LEDGER_TEXT_MAX ? text.len : LEDGER_TEXT_MAX;
     size_t first = relay.len < LEDGER_TEXT_MAX ? relay.len : LEDGER_TEXT_MAX;
-    char *detail = malloc(first + cut + 5);
-    free(r->detail);
+    hop_memory_free(hop, r->detail);
+    char *detail = hop_memory(hop, first + cut + 5);
     r->detail = detail;
     if (!detail) {
         ledger->failed = true;
@@ -98,7 +98,8 @@ static void set_detail(struct ledger *ledger, struct rcpt *r, struct log_slice r
 }
 
 /* The line itself, in place of what was said. */
-static void set_line(struct ledger *ledger, struct rcpt *r, const struct log_event *event)
+static void set_line(struct ledger *ledger, struct hop *hop, struct rcpt *r,
+                     const struct log_event *event)
 {
     const struct log_line *line = ledger->line;
     char text[LEDGER_TEXT_MAX + 100];
@@ -111,7 +112,7 @@ static void set_line(struct ledger *ledger, struct rcpt *r, const struct log_eve
         n = 0;
     if ((size_t)n >= sizeof(text))
         n = (int)sizeof(text) - 1;
-    set_detail(ledger, r, event->relay, (struct log_slice){ text, (size_t)n });
+    set_detail(ledger, hop, r, event->relay, (struct log_slice){ text, (size_t)n });
 }
 
 static bool by_service(const struct log_line *line, const char *service)
@@ -166,7 +167,7 @@ static void sent(struct ledger *ledger, struct hop *hop, struct rcpt *r,
         r->relay = r->mailbox_len > 0 ? relay_of(ledger, event->relay) : 0;
         hop_claim(ledger, hop, r, event->remote_id, false);
         if (r->mailbox_len > 0)
-            set_detail(ledger, r, event->relay, event->remote_id);
+            set_detail(ledger, hop, r, event->relay, event->remote_id);
         return;
     } else if (by_service(ledger->line, "discard")) {
         r->fate = FATE_DISCARDED;
@@ -178,9 +179,9 @@ static void sent(struct ledger *ledger, struct hop *hop, struct rcpt *r,
     if (r->mailbox_len == 0)
         return;
     if (r->fate == FATE_WRONG)
-        set_line(ledger, r, event);
+        set_line(ledger, hop, r, event);
     else if (ledger->ports.full || r->fate == FATE_DISCARDED || r->fate == FATE_ELSEWHERE)
-        set_detail(ledger, r, event->relay, event->text);
+        set_detail(ledger, hop, r, event->relay, event->text);
 }
 
 /* The recipient of this address, where that is a mailbox's as it stands (nearly always):
@@ -201,7 +202,7 @@ static struct rcpt *known_mailbox(struct hop *hop, struct log_slice address)
 static void one_delivery(struct ledger *ledger, struct hop *hop, struct log_slice address,
                          const struct log_event *event)
 {
-    char to_mailbox[ADDR_TEXT_MAX + 1] = "", orig_mailbox[ADDR_TEXT_MAX + 1] = "";
+    char to_mailbox[ADDR_TEXT_MAX + 1], orig_mailbox[ADDR_TEXT_MAX + 1];
     struct rcpt *r = event->orig_to.len == 0 ? known_mailbox(hop, address) : NULL;
     if (r) {
         memcpy(to_mailbox, rcpt_to(r), r->to_len + 1u);
@@ -242,7 +243,7 @@ static void one_delivery(struct ledger *ledger, struct hop *hop, struct log_slic
         return;
     }
     if (r->mailbox_len > 0)
-        set_detail(ledger, r, event->relay, event->text);
+        set_detail(ledger, hop, r, event->relay, event->text);
 }
 
 /* Sendmail logs no end: it is when all are done. */

@@ -335,6 +335,16 @@ static bool lives_here(const struct past *change, enum ledger_side side)
     return change->letter == (side == LEDGER_SIDE_OLD ? 'o' : 'n');
 }
 
+/* Whether it did at some moment after `then` and up to `now`, of one history. */
+static bool lived_here(const struct audit_homes *homes, const struct past *then,
+                       const struct past *now, enum ledger_side side)
+{
+    for (; now != then; now = &homes->changes[now->before])
+        if (lives_here(now, side))
+            return true;
+    return false;
+}
+
 enum ledger_judged audit_homes_judge(const struct audit_homes *homes, const char *mailbox,
                                      const char *host, enum ledger_side side,
                                      int64_t from_us, int64_t to_us)
@@ -348,7 +358,7 @@ enum ledger_judged audit_homes_judge(const struct audit_homes *homes, const char
     if (!then || side == LEDGER_SIDE_UNKNOWN)
         return JUDGED_FINE;
     if (then->letter == locked) {
-        if (lives_here(now, side))
+        if (lived_here(homes, then, now, side))
             return JUDGED_FINE; /* unlocked just then */
         return was_confirmed(homes, host, then->epoch, from_us) ? JUDGED_WRONG
                                                                 : JUDGED_LOCKING;
@@ -361,5 +371,5 @@ enum ledger_judged audit_homes_judge(const struct audit_homes *homes, const char
         return was_confirmed(homes, host, at->epoch, from_us) ? JUDGED_WRONG
                                                               : JUDGED_LOCKING;
     }
-    return lives_here(now, side) ? JUDGED_FINE : JUDGED_WRONG;
+    return lived_here(homes, then, now, side) ? JUDGED_FINE : JUDGED_WRONG;
 }

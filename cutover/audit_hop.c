@@ -36,10 +36,62 @@ uint64_t ledger_hash(const char *text, size_t len)
     return hash ^ (hash >> 32);
 }
 
-char *text_cut(struct ledger *ledger, struct log_slice text)
+/* ---- memory ------------------------------------------------------------- */
+
+#define FETCHED_AHEAD 2    /* hops */
+#define SPARE_MAX     4096 /* blocks kept; a wave's memory is given back */
+
+void *hop_memory(struct hop *hop, size_t size)
+{
+    size_t room = (size + 7) & ~(size_t)7;
+    if (hop->size - hop->used < room)
+        return malloc(size);
+    char *memory = (char *)hop + hop->used;
+    hop->used += (uint32_t)room;
+    return memory;
+}
+
+/* What is in the block stays there until the hop goes. */
+void hop_memory_free(struct hop *hop, void *memory)
+{
+    uintptr_t begin = (uintptr_t)hop, at = (uintptr_t)memory;
+    if (at < begin || at >= begin + hop->size)
+        free(memory);
+}
+
+static struct hop *block_new(struct ledger *ledger, size_t id_len)
+{
+    struct hop *hop = ledger->spare;
+    size_t head = (sizeof(*hop) + id_len + 8) & ~(size_t)7;
+    if (hop) {
+        ledger->spare = hop->same_bucket;
+        ledger->spare_count--;
+    } else {
+        hop = malloc(HOP_BLOCK);
+    }
+    if (!hop)
+        return NULL;
+    memset(hop, 0, head);
+    hop->used = (uint32_t)head;
+    hop->size = HOP_BLOCK;
+    return hop;
+}
+
+static void block_free(struct ledger *ledger, struct hop *hop)
+{
+    if (ledger->spare_count >= SPARE_MAX) {
+        free(hop);
+        return;
+    }
+    hop->same_bucket = ledger->spare;
+    ledger->spare = hop;
+    ledger->spare_count++;
+}
+
+char *text_cut(struct ledger *ledger, struct hop *hop, struct log_slice text)
 {
     size_t len = text.len <= LEDGER_TEXT_MAX ? text.len : LEDGER_TEXT_MAX;
-    char *copy = malloc(len + 4);
+    char *copy = hop_memory(hop, len + 4);
     if (!copy) {
         ledger->failed = true;
         return NULL;
@@ -102,11 +154,11 @@ static void grow_buckets(struct ledger *ledger)
 struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host)
 {
     struct hop *hop;
-    if (id.len > UINT8_MAX)
+    if (id.len > HOP_ID_MAX)
         return NULL; /* not a queue id of any MTA */
     if (ledger->hop_count >= ledger->bucket_count)
         grow_buckets(ledger);
-    hop = calloc(1, sizeof(*hop) + id.len + 1);
+    hop = block_new(ledger, id.len);
     if (!hop) {
         ledger->failed = true;
         return NULL;
@@ -132,9 +184,9 @@ static void rcpts_free(struct hop *hop)
 {
     for (struct rcpt *r = hop->rcpts; r;) {
         struct rcpt *next = r->next;
-        free(r->detail);
-        free(r->mailbox);
-        free(r);
+        hop_memory_free(hop, r->detail);
+        hop_memory_free(hop, r->mailbox);
+        hop_memory_free(hop, r);
         r = next;
     }
     free(hop->index);
@@ -149,10 +201,10 @@ static void hop_free(struct ledger *ledger, struct hop *hop)
         *at = hop->same_bucket;
     hop_limbo_leave(ledger, hop);
     rcpts_free(hop);
-    free(hop->from);
-    free(hop->message_id);
-    free(hop->notice);
-    free(hop);
+    hop_memory_free(hop, hop->from);
+    hop_memory_free(hop, hop->message_id);
+    hop_memory_free(hop, hop->notice);
+    block_free(ledger, hop);
     ledger->hop_count--;
 }
 
@@ -313,10 +365,23 @@ static void hop_close(struct ledger *ledger, struct hop *hop)
     tree_done(ledger, hop);
 }
 
+/* It is minutes of the log since a hop that is due was looked at: it has left the
+ * processor's cache. */
+static void fetch_ahead(const struct ledger *ledger)
+{
+    if (ledger->due_count <= FETCHED_AHEAD)
+        return;
+    size_t at = (ledger->due_first + FETCHED_AHEAD) & (ledger->due_size - 1);
+    const char *block = (const char *)ledger->dues[at].hop;
+    for (size_t i = 0; i < HOP_BLOCK * 3 / 4; i += 64)
+        __builtin_prefetch(block + i);
+}
+
 void hops_due(struct ledger *ledger)
 {
     while (ledger->due_count > 0 && ledger->dues[ledger->due_first].us < ledger->now_us) {
         struct hop *hop = ledger->dues[ledger->due_first].hop;
+        fetch_ahead(ledger);
         ledger->due_first = (ledger->due_first + 1) & (ledger->due_size - 1);
         ledger->due_count--;
         if (--hop->refs == 0 && is_over(hop))
@@ -436,4 +501,9 @@ void hops_free(struct ledger *ledger)
     for (size_t i = 0; i < ledger->bucket_count; i++)
         while (ledger->buckets[i])
             hop_free(ledger, ledger->buckets[i]);
+    while (ledger->spare) {
+        struct hop *next = ledger->spare->same_bucket;
+        free(ledger->spare);
+        ledger->spare = next;
+    }
 }

@@ -83,10 +83,15 @@ enum {
     HOP_DOUBTFUL = 1 << 19, /* ... or that it may have been */
     HOP_LATE = 1 << 20,     /* its beginning is not in the log */
 };
-#define HOP_ENDED (HOP_REMOVED | HOP_KILLED | HOP_MOVED | HOP_REFUSED | HOP_PROBE)
+#define HOP_BLOCK  640 /* a hop with its id, texts and first recipient */
+#define HOP_ID_MAX 255
+#define HOP_ENDED  (HOP_REMOVED | HOP_KILLED | HOP_MOVED | HOP_REFUSED | HOP_PROBE)
 
 struct hop {
     struct hop *same_bucket;
+    uint64_t id_hash;
+    uint32_t flags, pid;
+    uint32_t used, size;               /* bytes of its block: hop_memory() */
     struct hop *parent;                /* whose recipient or requeue it continues */
     struct hop *tree_next, *tree_last; /* tree_last: of a root */
     struct hop *claimant;
@@ -98,10 +103,8 @@ struct hop {
     struct rcpt **index; /* by hash, when there are many */
     char *from, *message_id, *notice;
     uint64_t message_hash;
-    uint64_t id_hash;
     int64_t first_us, last_us;
-    uint32_t flags, pid, open; /* open: of a root, hops not closed yet and claims
-                                  that are not settled */
+    uint32_t open;    /* of a root: hops not closed yet and claims not settled */
     uint32_t deleted; /* of nrcpt: by the milter, which qmgr(8) counts nevertheless */
     uint32_t nrcpt, rcpt_count, tried, refs, index_size;
     uint16_t host; /* 0: not known */
@@ -132,7 +135,8 @@ struct due {
 struct ledger {
     struct ledger_ports ports;
     struct hop **buckets;
-    size_t bucket_count, hop_count;
+    struct hop *spare; /* hops that are done, to be used again */
+    size_t bucket_count, hop_count, spare_count;
     struct log_host *hosts; /* [0] is the one without name */
     size_t host_count, last_host;
     struct relay *relays; /* [0] is none */
@@ -161,6 +165,10 @@ struct ledger {
 /* audit_hop.c */
 struct hop *hop_find(struct ledger *ledger, struct log_slice id, uint16_t host);
 struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host);
+/* Memory that lives as long as the hop, in its block where there is room: no
+ * call of malloc(3) for most, and all of it near. NULL: none. */
+void *hop_memory(struct hop *hop, size_t size);
+void hop_memory_free(struct hop *hop, void *memory);
 /* Closes it in LEDGER_GRACE_US. */
 void hop_retire(struct ledger *ledger, struct hop *hop);
 /* It was accepted after all. */
@@ -188,7 +196,8 @@ struct rcpt *rcpt_get(struct ledger *ledger, struct hop *hop, struct log_slice t
 /* What rcpt stands for is expected in hop too. */
 void rcpt_expect(struct ledger *ledger, struct hop *hop, const struct rcpt *rcpt);
 void rcpts_expect_open(struct ledger *ledger, struct hop *hop, const struct hop *from);
-char *text_cut(struct ledger *ledger, struct log_slice text);
+/* A copy that lives as long as the hop. */
+char *text_cut(struct ledger *ledger, struct hop *hop, struct log_slice text);
 
 /* audit_ledger.c */
 char *name_copy(struct ledger *ledger, struct log_slice text);

@@ -149,7 +149,7 @@ static struct hop *hop_of(struct ledger *ledger, const struct log_line *line, bo
 void hop_from(struct ledger *ledger, struct hop *hop, struct log_slice from)
 {
     if (!hop->from)
-        hop->from = text_cut(ledger, from);
+        hop->from = text_cut(ledger, hop, from);
 }
 
 static void begin_smtp(struct ledger *ledger, struct hop *hop,
@@ -270,7 +270,7 @@ static void set_message_id(struct ledger *ledger, struct hop *hop, struct log_sl
         return;
     bool waits = (hop->flags & HOP_REQUEUED) != 0;
     requeued_leave(ledger, hop); /* where it is found depends on the Message-ID */
-    hop->message_id = text_cut(ledger, id);
+    hop->message_id = text_cut(ledger, hop, id);
     hop->message_hash = ledger_hash(id.text, id.len);
     hop->flags |= HOP_ID_KNOWN;
     if (waits)
@@ -385,7 +385,7 @@ static void take(struct ledger *ledger, struct hop *hop, const struct log_event 
         break;
     case LOG_EVENT_BOUNCE:
         if (event->notice == LOG_NOTICE_FAILURE && !event->postmaster && !hop->notice)
-            hop->notice = text_cut(ledger, event->other_id);
+            hop->notice = text_cut(ledger, hop, event->other_id);
         break;
     case LOG_EVENT_SUPER:
         by_admin(ledger, hop, event->super);

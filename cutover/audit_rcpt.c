@@ -65,9 +65,11 @@ static struct rcpt *rcpt_new(struct hop *hop, struct log_slice to, struct log_sl
                              const char *mailbox)
 {
     size_t len = strlen(mailbox);
-    struct rcpt *r = calloc(1, sizeof(*r) + to.len + orig.len + len + 3);
+    const size_t size = sizeof(struct rcpt) + to.len + orig.len + len + 3;
+    struct rcpt *r = hop_memory(hop, size);
     if (!r)
         return NULL;
+    memset(r, 0, size);
     r->hash = rcpt_hash(to, orig);
     r->to_len = (uint16_t)to.len;
     r->orig_len = (uint16_t)orig.len;
@@ -119,7 +121,11 @@ void rcpt_expect(struct ledger *ledger, struct hop *hop, const struct rcpt *rcpt
         return;
     r->flags |= rcpt->flags & (RCPT_REDIRECT | RCPT_COPY);
     if (r->mailbox_len == 0) { /* its own line came before */
-        r->mailbox = strdup(rcpt_mailbox(rcpt));
+        r->mailbox = hop_memory(hop, rcpt->mailbox_len + 1u);
+        if (r->mailbox)
+            memcpy(r->mailbox, rcpt_mailbox(rcpt), rcpt->mailbox_len + 1u);
+        else
+            ledger->failed = true;
         r->mailbox_len = r->mailbox ? rcpt->mailbox_len : 0;
     }
 }

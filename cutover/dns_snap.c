@@ -380,8 +380,8 @@ bool dns_snap_read(const struct conf *conf, const char *domain, struct dns_snap 
     int n = scandir(path, &names, is_snapshot, alphasort);
     if (n < 0)
         return errno == ENOENT || fail(error, error_size, path, strerror(errno));
-    bool ok =
-        n <= DNS_SNAPS_MAX || fail(error, error_size, path, "has too many snapshots");
+    bool ok = n <= DNS_SNAPS_MAX || fail(error, error_size, path,
+                                         "has too many snapshots: move the oldest away");
     if (ok && !(*out = calloc((size_t)n + 1, sizeof(**out))))
         ok = fail(error, error_size, domain, "out of memory");
     for (int i = 0; i < n; i++) {

@@ -45,9 +45,11 @@ bool log_event_is_forward(const struct log_line *line, const struct log_event *e
 
 static enum log_status status_of(struct log_slice word)
 {
+    if (log_slice_is(word, "sent"))
+        return LOG_STATUS_SENT;
     if (log_slice_is(word, "SOFTBOUNCE"))
         return LOG_STATUS_SOFTBOUNCE;
-    for (enum log_status s = LOG_STATUS_SENT; s <= LOG_STATUS_DELIVERABLE; s++)
+    for (enum log_status s = LOG_STATUS_DEFERRED; s <= LOG_STATUS_DELIVERABLE; s++)
         if (log_slice_is(word, status_names[s]))
             return s;
     return LOG_STATUS_OTHER;
@@ -472,6 +474,8 @@ enum log_event_kind log_event_parse(const struct log_line *line, unsigned wanted
     out->kind = LOG_EVENT_NONE;
     const bool session = line->id.len == 0;
     if (!(kinds[line->daemon] & wanted & (session ? SESSION_KINDS : ~SESSION_KINDS)))
+        return LOG_EVENT_NONE;
+    if (session && !log_event_is_session(line->rest))
         return LOG_EVENT_NONE;
     clear(out);
     if (session)

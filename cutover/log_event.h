@@ -107,7 +107,7 @@ struct log_event {
 };
 
 /* wanted: bits 1 << LOG_EVENT_..., so that nothing else is looked at. Returns
- * out->kind; out is filled also for LOG_EVENT_NONE (with nothing). */
+ * out->kind; when that is LOG_EVENT_NONE, nothing else of out is to be looked at. */
 #define LOG_EVENTS_ALL (~0u)
 enum log_event_kind log_event_parse(const struct log_line *line, unsigned wanted,
                                     struct log_event *out);

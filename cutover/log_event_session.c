@@ -33,10 +33,11 @@ static void disconnect(struct log_cursor c, struct log_event *out)
         return;
     out->taken = out->tried = 0;
     while (c.p < c.end) {
-        if (log_take(&c, "data=") || log_take(&c, "bdat="))
+        if ((*c.p == 'd' && log_take(&c, "data=")) ||
+            (*c.p == 'b' && log_take(&c, "bdat=")))
             add_counts(&c, out);
-        log_take_until(&c, ' ');
-        log_take(&c, " ");
+        while (c.p < c.end && *c.p++ != ' ') {
+        }
     }
 }
 

@@ -65,16 +65,31 @@ static bool is_id(char c)
            c == '-';
 }
 
+/* The first of these words in text, by its character that is rare in replies; memmem(3)
+ * makes a table first. NULL: none. */
+static const char *find_word(struct log_slice text, const char *word, size_t len,
+                             size_t rare)
+{
+    const char *end = text.text + text.len, *p = text.text + rare;
+    while (text.len >= len && p <= end - (len - rare) &&
+           (p = memchr(p, word[rare], (size_t)(end - (len - rare) - p) + 1))) {
+        if (memcmp(p - rare, word, len) == 0)
+            return p - rare;
+        p++;
+    }
+    return NULL;
+}
+
 struct log_slice log_remote_id(struct log_slice reply)
 {
     static const char queued[] = "queued as ", accepted[] = " Message accepted",
                       id[] = " id=";
     const char *end = reply.text + reply.len, *p, *begin;
-    p = memmem(reply.text, reply.len, queued, sizeof(queued) - 1);
+    p = find_word(reply, queued, sizeof(queued) - 1, 0);
     begin = p ? p + sizeof(queued) - 1 : NULL;
-    if (!p && (p = memmem(reply.text, reply.len, id, sizeof(id) - 1)))
+    if (!p && (p = find_word(reply, id, sizeof(id) - 1, 3)))
         begin = p + sizeof(id) - 1;
-    if (!p && (p = memmem(reply.text, reply.len, accepted, sizeof(accepted) - 1)))
+    if (!p && (p = find_word(reply, accepted, sizeof(accepted) - 1, 1)))
         for (begin = p; begin > reply.text && is_id(begin[-1]);)
             begin--;
     if (!begin)

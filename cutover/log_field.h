@@ -52,6 +52,12 @@ struct log_slice log_remote_id(struct log_slice reply);
 /* log_event_sendmail.c, log_event_verdict.c, log_event_session.c */
 void log_event_sendmail(const struct log_line *line, struct log_event *out);
 void log_event_verdict(const struct log_line *line, struct log_event *out);
+/* Whether log_event_session() can make something of it: for most it cannot. */
+static inline bool log_event_is_session(struct log_slice rest)
+{
+    return rest.len > 7 &&
+           (memcmp(rest.text, "disconn", 7) == 0 || memcmp(rest.text, "fence: ", 7) == 0);
+}
 void log_event_session(const struct log_line *line, struct log_event *out);
 
 #endif

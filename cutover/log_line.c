@@ -161,14 +161,16 @@ static bool take_tag(const char *text, const char *end, struct log_line *out)
 
 #define PROGRAM_MIN 8 /* shorter names are taken apart each time */
 
-/* The place of a name of at least PROGRAM_MIN. */
-static struct log_known_program *place_of(struct log_clock *clock, struct log_slice name)
+_Static_assert(LOG_PROGRAMS_KNOWN == 1 << 6, "place_of() takes six bits");
+
+/* The place of a name of at least PROGRAM_MIN, and its first and last eight bytes. */
+static struct log_known_program *place_of(struct log_clock *clock, struct log_slice name,
+                                          uint64_t *first, uint64_t *last)
 {
-    uint64_t first, last;
-    memcpy(&first, name.text, sizeof(first));
-    memcpy(&last, name.text + name.len - sizeof(last), sizeof(last));
-    return &clock->programs[((first ^ last << 1 ^ name.len) *
-                             UINT64_C(0x9e3779b97f4a7c15)) >> 58];
+    memcpy(first, name.text, sizeof(*first));
+    memcpy(last, name.text + name.len - sizeof(*last), sizeof(*last));
+    uint64_t hash = (*first ^ *last << 1 ^ name.len) * UINT64_C(0x9e3779b97f4a7c15);
+    return &clock->programs[hash >> 58];
 }
 
 static void remember(struct log_clock *clock, const struct log_line *line)
@@ -180,7 +182,10 @@ static void remember(struct log_clock *clock, const struct log_line *line)
     }
     if (name.len < PROGRAM_MIN || name.len > sizeof(clock->programs[0].text))
         return;
-    struct log_known_program *known = place_of(clock, name);
+    uint64_t first, last;
+    struct log_known_program *known = place_of(clock, name, &first, &last);
+    known->first = first;
+    known->last = last;
     memcpy(known->text, name.text, name.len);
     known->len = (uint8_t)name.len;
     known->service_at = service.len ? (uint8_t)(service.text - name.text) : 0;
@@ -219,8 +224,10 @@ static bool take_known(struct log_clock *clock, const char *p, const char *end,
     struct log_slice name = { begin, open ? (size_t)(open - begin) : 0 };
     if (name.len < PROGRAM_MIN)
         return false;
-    const struct log_known_program *known = place_of(clock, name);
-    if (known->len != name.len || memcmp(known->text, begin, name.len) != 0)
+    uint64_t first, last;
+    const struct log_known_program *known = place_of(clock, name, &first, &last);
+    if (known->len != name.len || known->first != first || known->last != last ||
+        (name.len > 2 * sizeof(first) && memcmp(known->text, begin, name.len) != 0))
         return false;
     text = take_pid(open, end, &out->pid);
     if (!text)

@@ -88,6 +88,7 @@ struct log_line {
 
 /* A program's name as it was taken apart before: a log has few. */
 struct log_known_program {
+    uint64_t first, last; /* eight bytes of it each */
     char text[24];
     uint8_t len; /* 0: none */
     uint8_t service_at, service_len;
@@ -102,7 +103,7 @@ struct log_clock {
     char minute[20]; /* what the rest is computed for: stamp without seconds */
     size_t minute_len;
     int64_t minute_start; /* unix seconds */
-    char host[64]; /* of the line before */
+    char host[64];        /* of the line before */
     size_t host_len;
     struct log_known_program programs[LOG_PROGRAMS_KNOWN];
     char scratch[LOG_LINE_MAX];

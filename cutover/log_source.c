@@ -17,7 +17,7 @@
 
 #include "log_rotated.h"
 
-#define READ_SIZE   (256 * 1024)
+#define READ_SIZE   (64 * 1024)
 #define PENDING_MAX (64 * 1024)
 #define BUFFER_SIZE (LOG_TAIL + PENDING_MAX + READ_SIZE)
 #define OPEN_TRIES  5

@@ -122,6 +122,19 @@ static bool nearest_year(const struct local *at, int64_t last, int64_t *out)
     return found;
 }
 
+/* Of another minute of the same hour: so near that no other reading of it is nearer;
+ * mktime(3) takes its time. false: not that. */
+static bool same_hour(const struct log_clock *clock, const char *stamp,
+                      const struct local *at, int64_t *out)
+{
+    const size_t hour_len = 10; /* "Nov 22 09:" */
+    if (clock->minute_len < hour_len || clock->last == LOG_NO_TIME ||
+        memcmp(clock->minute, stamp, hour_len) != 0)
+        return false;
+    *out = clock->minute_start + 60 * (int64_t)(at->minute - two(clock->minute + 10));
+    return apart(*out, clock->last / SECOND_US) < 600 && is_local(at, *out);
+}
+
 /* Seconds since 1970 of "Nov 22 09:14:", from the clock or anew. */
 static bool local_minute(struct log_clock *clock, const char *stamp, int64_t *out)
 {
@@ -135,8 +148,11 @@ static bool local_minute(struct log_clock *clock, const char *stamp, int64_t *ou
     if (at.month == 0 || at.day < 1 || at.hour < 0 || at.hour > 23 || at.minute < 0 ||
         at.minute > 59)
         return false;
-    if (clock->last == LOG_NO_TIME ? !latest_year(&at, clock->latest, out)
-                                   : !nearest_year(&at, clock->last / SECOND_US, out))
+    if (same_hour(clock, stamp, &at, out))
+        ; /* as nearly always */
+    else if (clock->last == LOG_NO_TIME
+                 ? !latest_year(&at, clock->latest, out)
+                 : !nearest_year(&at, clock->last / SECOND_US, out))
         return false;
     memcpy(clock->minute, stamp, len);
     clock->minute_len = len;

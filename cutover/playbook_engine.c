@@ -21,8 +21,8 @@
 #include "output.h"
 #include "run.h"
 
-#define WHO     "=who"
-#define VARIANT "=variant"
+#define WHO       "=who"
+#define VARIANT   "=variant"
 #define REHEARSED "@rehearsed"
 
 /* ---- names ------------------------------------------------------------------ */
@@ -195,8 +195,7 @@ int engine_begin(struct command_context *context, const char *domain, struct eng
         return EXIT_DATA;
     }
     name_operator(out->by);
-    (void)snprintf(out->holder, sizeof(out->holder), "%.120s:%ld", out->by,
-                   (long)getpid());
+    engine_name_holder(out);
     int n = snprintf(out->directory, sizeof(out->directory), "%s/playbook/%s",
                      context->conf->state_dir, out->domain->name);
     if (n < 0 || n >= ENGINE_PATH_MAX - 200) { /* room for the names in it */
@@ -309,16 +308,12 @@ static bool write_whole(int fd, const char *text, size_t len)
     return fsync(fd) == 0;
 }
 
-int engine_keep_file(const struct engine *engine, const struct playbook *playbook)
+int engine_keep_text(const char *path, const char *text, size_t len)
 {
-    char path[ENGINE_PATH_MAX], aside[ENGINE_PATH_MAX + 8];
-    if (!engine_copy_path(engine, playbook->path, playbook->digest, path)) {
-        message("%s: too long a name", playbook->path);
-        return EXIT_DATA;
-    }
+    char aside[ENGINE_PATH_MAX + 8];
     (void)snprintf(aside, sizeof(aside), "%s.new", path); /* fits */
     int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool good = fd >= 0 && write_whole(fd, playbook->source, playbook->source_len);
+    bool good = fd >= 0 && write_whole(fd, text, len);
     int error = errno;
     if (fd >= 0)
         close(fd);
@@ -326,6 +321,15 @@ int engine_keep_file(const struct engine *engine, const struct playbook *playboo
         return EXIT_DONE;
     message("%s: %s", path, strerror(good ? errno : error));
     return EXIT_SERVICE;
+}
+
+int engine_keep_file(const struct engine *engine, const struct playbook *playbook)
+{
+    char path[ENGINE_PATH_MAX];
+    if (engine_copy_path(engine, playbook->path, playbook->digest, path))
+        return engine_keep_text(path, playbook->source, playbook->source_len);
+    message("%s: too long a name", playbook->path);
+    return EXIT_DATA;
 }
 
 /* Whether every step that has something to undo is still there. */

@@ -68,6 +68,8 @@ int engine_read(struct engine *engine); /* the run and its steps, again */
 int engine_directory(struct engine *engine);
 void engine_close(struct engine *engine);
 
+/* A file in the run's directory, whole or not at all. */
+int engine_keep_text(const char *path, const char *text, size_t len);
 /* Keeps the playbook's file for the run. */
 int engine_keep_file(const struct engine *engine, const struct playbook *playbook);
 /* Makes the file of now (new_file) that of the run; under the lease. */
@@ -97,6 +99,8 @@ const char *engine_text(const struct engine *engine, size_t step, const char *te
 int engine_call(struct engine *engine, const struct playbook_step *step,
                 const struct playbook_call *call, char note[STATE_NOTE_MAX + 1]);
 
+/* Who this command is for the lease. */
+void engine_name_holder(struct engine *engine);
 /* Takes, or renews when it is time. */
 int engine_lease(struct engine *engine);
 void engine_release(struct engine *engine);

@@ -2,13 +2,18 @@
  * playbook_lease: one runner per domain. A lease in the store of LEASE_S, renewed
  * while the runner lives; what a runner of another host that was killed still holds
  * runs out by itself, one of this host that is gone is taken at once (its work has
- * a guard that ends with it: playbook_guard.h).
+ * a guard that ends with it: playbook_guard.h). "This host" is this run of its kernel
+ * and this namespace of processes: two servers may both be called "mail", and a process
+ * of one is not to be looked for on the other.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "addr.h"
 #include "clock.h"
@@ -23,13 +28,38 @@ static void lease_name(const struct engine *engine, char out[LEASE_NAME_MAX])
     (void)snprintf(out, LEASE_NAME_MAX, "playbook:%s", engine->domain->name);
 }
 
-/* Whether holder ("user@host:pid") was a process of this host that is gone. */
+/* A number for the processes that kill(2) can see here. */
+static uint32_t process_space(void)
+{
+    char boot[40] = "";
+    struct stat info;
+    uint32_t hash = 2166136261u;
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (file && !fgets(boot, sizeof(boot), file))
+        boot[0] = '\0';
+    if (file)
+        fclose(file);
+    for (const char *c = boot; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
+    if (stat("/proc/self/ns/pid", &info) == 0)
+        hash = (hash ^ (uint32_t)info.st_ino) * 16777619u;
+    return hash;
+}
+
+/* "user@host/SPACE:pid" */
+void engine_name_holder(struct engine *engine)
+{
+    (void)snprintf(engine->holder, sizeof(engine->holder), "%.120s/%08" PRIx32 ":%ld",
+                   engine->by, process_space(), (long)getpid());
+}
+
+/* Whether holder was a process of this host that is gone. */
 static bool is_gone(const struct engine *engine, const char *holder)
 {
-    const char *at = strrchr(engine->by, '@'), *other = strrchr(holder, '@');
-    const char *pid = strrchr(holder, ':');
-    size_t len = at ? strlen(at) : 0;
-    if (!at || !other || !pid || strncmp(at, other, len) != 0 || other + len != pid)
+    const char *at = strrchr(engine->holder, '@'), *other = strrchr(holder, '@');
+    const char *end = strrchr(engine->holder, ':'), *pid = strrchr(holder, ':');
+    if (!at || !end || !other || !pid || end < at || pid - other != end - at ||
+        strncmp(at, other, (size_t)(end - at)) != 0)
         return false;
     long number = strtol(pid + 1, NULL, 10);
     return number > 0 && kill((pid_t)number, 0) != 0 && errno == ESRCH;

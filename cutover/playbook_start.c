@@ -5,12 +5,14 @@
  */
 #include "playbook_start.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf_file.h"
 #include "options.h"
 #include "output.h"
 #include "playbook_engine.h"
@@ -21,7 +23,8 @@
 struct start {
     struct option_list sets;
     const char *rehearse, *variant;
-    char pilots[PATH_MAX + 1]; /* rehearse, when it is @FILE: as found from anywhere */
+    char pilots[PATH_MAX + 1]; /* rehearse, when it is @FILE: as found from anywhere;
+                                  later the run's own copy */
     bool replace;
     char name[ENGINE_PATH_MAX]; /* or absolute path, of the playbook */
 };
@@ -186,6 +189,34 @@ static int check_pilot(const struct command_context *context, struct engine *eng
     return code;
 }
 
+/* The pilot group stays what it is now, for the way back too, whatever becomes of the
+ * file. */
+static int keep_pilots(const struct command_context *context, struct engine *engine,
+                       struct start *start)
+{
+    struct conf_mistake mistake;
+    char path[ENGINE_PATH_MAX];
+    size_t len = 0;
+    if (!start->rehearse || start->rehearse[0] != '@' || context->dry_run)
+        return EXIT_DONE;
+    char *text = conf_read_file(start->rehearse + 1, &len, &mistake);
+    if (!text) {
+        message("%s: %s", start->rehearse + 1, mistake.text);
+        return EXIT_DATA;
+    }
+    (void)snprintf(path, sizeof(path), "%.*s/pilots.%" PRId64, ENGINE_PATH_MAX - 200,
+                   engine->directory, engine->now);
+    int code = engine_directory(engine);
+    if (code == EXIT_DONE)
+        code = engine_keep_text(path, text, len);
+    free(text);
+    if (code != EXIT_DONE)
+        return code;
+    (void)snprintf(start->pilots, sizeof(start->pilots), "@%s", path); /* fits */
+    start->rehearse = start->pilots;
+    return check_pilot(context, engine, start->rehearse);
+}
+
 /* Whether the run that is there may be replaced. */
 static int check_present(struct engine *engine, const struct start *start)
 {
@@ -201,7 +232,7 @@ static int check_present(struct engine *engine, const struct start *start)
 }
 
 static int start_on(struct command_context *context, const struct playbook *playbook,
-                    const char *domain, const struct start *start)
+                    const char *domain, struct start *start)
 {
     struct engine engine;
     int code = engine_begin(context, domain, &engine);
@@ -211,6 +242,8 @@ static int start_on(struct command_context *context, const struct playbook *play
         code = check_pilot(context, &engine, start->rehearse);
     if (code == EXIT_DONE) {
         code = check_present(&engine, start);
+        if (code == EXIT_DONE)
+            code = keep_pilots(context, &engine, start);
         if (code == EXIT_DONE)
             code = write_start(&engine, playbook, start);
         engine_release(&engine);

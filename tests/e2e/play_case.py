@@ -16,6 +16,10 @@ Contract
       the words in its reason; the record of the run must say so too
   play.refused(step, *words)     an acknowledgement that must be refused
   play.ack(step), play.rollback(), play.states(), play.note(step)
+  play.picture()                 what a rollback has to restore: records, homes, and
+      where real messages to both servers arrive (to the second of BOXES)
+  play.back_to(picture, *words)  rolls back, with the acknowledgements that it asks
+      for; everything must be as in that picture
   play.zone()                    all records of the domain, of each server
   play.record(owner, ttl, type, data)   changes the zone by hand
   play.homes()                   {local part: letter of its home}
@@ -65,6 +69,7 @@ class Play:
         self.lab, self.first, self.second = lab, first, second
         self.env = dict(os.environ)
         self._filters = []
+        self._pictures = 0
         self.users = self.people("users.csv", BOXES)
         self.pilots = self.people("pilots.csv", BOXES[:1])
 
@@ -167,6 +172,37 @@ class Play:
     def rollback(self, *words):
         said = self("rollback", DOMAIN, *words)
         expect(f"rollback ({said})", said.code, 0)
+
+    def picture(self):
+        box, found = BOXES[1], {}
+        self._pictures += 1
+        sides = {"old": self.lab.old, "new": self.lab.new}
+        ids = {f"picture-{self._pictures}-by-{by}": f"by {by}" for by in sides}
+        for (id, _), side in zip(ids.items(), sides.values()):
+            reply = side.postfix.smtp("someone@senders.test", [box],
+                                      message(id, to=box))
+            expect_true(f"{id} is accepted: {reply}", reply.accepted)
+
+        def arrived():
+            found.clear()
+            for name, side in sides.items():
+                for it in self.boxes(side, [box])[box]:
+                    if it.id in ids:
+                        found.setdefault(ids[it.id], []).append(name)
+            return len(found) == len(ids)
+        wait_until(arrived, 60, f"{list(ids)} arrive", interval=0.2)
+        return {"records": self.zone(), "homes": self.homes(), "mail": found}
+
+    def back_to(self, picture, *words):
+        for _ in range(ACKS_MAX):
+            said = self("rollback", DOMAIN, *words)
+            if said.code == 0:
+                break
+            expect_true(f"rollback waits for a person: {said}",
+                        said.code == 75 and said.waits)
+            self.acknowledge(said.waits)
+        for what, now in self.picture().items():
+            expect(f"after rollback: {what}", now, picture[what])
 
     # what there is
 

@@ -86,6 +86,9 @@ def test_skyconnect():
         expect("nothing was changed", play.first.live(DOMAIN, "MX"),
                ["1 10 mx.old.example.com."])
         plan(play, SPF)
+        before = play.picture()
+        play.killer().until("move", lambda: "l" in play.homes().values())
+        play.back_to(before, "--to", "ttl")
         play.go(to="applications")
         expect("MX, both, one priority", play.second.live(DOMAIN, "MX"),
                ["1 1 mx1.example.com.", "1 1 mx2.example.com."])
@@ -97,3 +100,4 @@ def test_skyconnect():
         catch_all(lab.new.postfix, False)
         play.go()
         expect("all moved", set(play.homes().values()), {"n"})
+        play.back_to(before)

@@ -32,7 +32,10 @@ def test_smarsh():
     with play_case(RECORDS, PLAN) as play:
         lab = play.lab
         seed(lab.old, "of-old")
+        before = play.picture()
         play.start("smarsh")
+        play.go(to="rest")
+        play.back_to(before)
         play.go(to="rest")
         # MX is the new one, and mail still goes to the old mailbox.
         expect("MX", play.first.live(DOMAIN, "MX"), ["1 10 mx.new.example.com."])
@@ -45,6 +48,10 @@ def test_smarsh():
         # A user who has looked around on the new side has moved this there.
         seed(lab.new, "new-alone")
 
+        play.go(to="profiles")
+        play.acknowledge("profiles")
+        play.killer().until("flip", lambda: "l" in play.homes().values())
+        play.back_to(before)
         play.go(to="clients")
         expect("all moved", set(play.homes().values()), {"n"})
         expect("one SPF record", play.first.live(DOMAIN, "TXT"),
@@ -59,6 +66,7 @@ def test_smarsh():
                        "late-at-old"]))
         report = play("report", DOMAIN, "--format", "html").out
         expect_true("the report names who agreed", "in the lab" in report)
+        play.back_to(before)
 
 
 def test_smarsh_behind_a_filter():
@@ -67,6 +75,7 @@ def test_smarsh_behind_a_filter():
                for record in RECORDS]
     with play_case(records, plan) as play:
         filter = play.filter(play.lab.old)
+        before = play.picture()
         play.start("smarsh", "--variant", "filter", filter_smtp=filter.smtp,
                    old_name=play.lab.old.postfix.hostname)
         play.go(to="repoint")
@@ -78,3 +87,4 @@ def test_smarsh_behind_a_filter():
         wait_until(lambda: play.ack("repoint").code == 0, 60, "the filter's new route")
         play.go()
         expect("all moved", set(play.homes().values()), {"n"})
+        play.back_to(before)

@@ -259,6 +259,16 @@ def test_rehearsal():
         expect("to the end", book("run", DOMAIN).code, 0)
         expect("only what works on the pilots", book.trace(), [
             "before-two", "do-two a@example.com", "after-two"])
+        # The group is what it was at the start, whatever becomes of its file.
+        pilots = book.case.file("pilots", "b@example.com\n")
+        book.start("--rehearse", f"@{pilots}")
+        os.unlink(pilots)
+        book("run", DOMAIN)
+        book.ack()
+        expect("to the end", book("run", DOMAIN).code, 0)
+        who = book.trace()[-2].split()[1]
+        with open(who.removeprefix("@"), encoding="utf-8") as file:
+            expect("the list", file.read(), "b@example.com\n")
 
 
 def test_dry_run():
@@ -278,6 +288,26 @@ def test_dry_run():
         expect_true(result.out, "two: before check-command: FAILED: " in result.out
                     and "1 failed, 1 can only be so later" in result.out)
         expect("no change", set(book.states().values()), {"pending"})
+
+
+def test_status_watch():
+    """On a pipe: one picture after the other, which follow the run."""
+    with book_case() as book:
+        book.start()
+        with subprocess.Popen(book.case.argv("playbook", "status", DOMAIN, "--watch",
+                                             "1"), stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True) as watcher:
+            seen = [watcher.stdout.readline()]
+            book("run", DOMAIN)
+            while "waits for customer" not in seen[-1] and len(seen) < 500:
+                seen.append(watcher.stdout.readline())
+            watcher.send_signal(signal.SIGINT)
+            watcher.communicate(timeout=10)
+            expect(f"exit ({seen})", watcher.returncode, 0)
+        text = "".join(seen)
+        for word in ("0 of 5 steps done", "1 of 5 steps done", "forecast", "window"):
+            expect_true(f"{word} is in it: {text}", word in text)
+        expect_true("no escape sequences", "\x1b" not in text)
 
 
 def test_start_is_checked():
@@ -740,6 +770,20 @@ def test_clock_of_redis_goes_back():
         expect("back is possible", book("rollback", DOMAIN).code, 0)
 
 
+def test_another_host_of_the_same_name():
+    """Two servers may be called "mail": a runner of the other one, whose process is not
+    here, is at work all the same."""
+    with book_case() as book:
+        book.start()
+        host = os.uname().nodename
+        book.case.redis.command("SET", f"sluice:lease:playbook:{DOMAIN}",
+                                f"root@{host}/00000000:4194303", "EX", "600")
+        result = book("run", DOMAIN)
+        expect(f"not taken from it ({result.err})", result.code, 75)
+        expect_true(result.err, f"is being run by root@{host}/" in result.err)
+        expect("nothing is done", book.trace(), [])
+
+
 def test_replaced_under_a_sleeping_runner():
     with book_case() as book:
         book.start()
@@ -921,7 +965,7 @@ def test_rehearsed():
                 "the last rehearsal was of small, variant far", "--variant near")
         case.file("small.conf", REHEARSED.format(most="1s"))
         wait_for(lambda: begin("--replace").code == 1, "it is too long ago")
-        refused(begin("--replace"), " ago, 1s is the most")
+        refused(begin("--replace"), " ago, 1 s is the most")
         case.file("small.conf", REHEARSED.format(most="1h"))
         done = begin("--replace")
         expect_true(f"another edition: {done.out}", "was edited since" in done.out)

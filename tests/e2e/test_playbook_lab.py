@@ -37,6 +37,7 @@ def ids(play, side):
 def test_mailroute_from_beginning_to_end():
     with play_case(RECORDS, PLAN) as play:
         lab = play.lab
+        beginning = play.picture()
         play.start("mailroute", follow_up="3s")
         play.go(to="guides-given")
         expect("nothing moved yet", set(play.homes().values()), {"o"})
@@ -54,6 +55,7 @@ def test_mailroute_from_beginning_to_end():
         lab.wait_drained()
         expect("all of it, and no test message is left", ids(play, lab.new),
                ["after", "after-by-new", "before", "before-by-new"])
+        play.back_to(beginning)
 
 
 def test_mailroute_stops_and_goes_on():
@@ -62,6 +64,8 @@ def test_mailroute_stops_and_goes_on():
     with play_case(RECORDS, PLAN) as play:
         lab, cleo = play.lab, BOXES[2]
         play.on_new_side(cleo, False)
+        play.record("@", 7200, "MX", "10 mx.old")
+        long = play.picture()
         play.start("mailroute", follow_up="1s")
 
         play.go(to="source")
@@ -71,6 +75,16 @@ def test_mailroute_stops_and_goes_on():
         play.go(to="provision")
         play.refused("provision", cleo, "550")
         play.on_new_side(cleo, True)
+        play.go(to="guides-given")
+        play.acknowledge("guides-given")
+        said = play("run", DOMAIN)
+        expect(f"the old TTL has to run out ({said})", said.code, 75)
+        expect("brought down", play.first.live(DOMAIN, "MX"),
+               ["600 10 mx.old.example.com."])
+        play.back_to(long)
+
+        play.record("@", 3, "MX", "10 mx.old")
+        beginning = play.picture()
         play.go(to="guides-given")
         play.acknowledge("guides-given")
 
@@ -89,13 +103,14 @@ def test_mailroute_stops_and_goes_on():
         expect("nothing moves", set(play.homes().values()), {"o"})
         play.stops("dns-change", "127.0.0.2")   # still so
         play.second.caught_up()
-
+        play.back_to(beginning, "--to", "dns-change")
 
         lab.new.dovecot.stop()
         play.stops("move", "sync")
         expect("what was not copied stays where it was", set(play.homes().values()),
                {"o"})
         lab.new.dovecot.start()
+        play.back_to(beginning)
         play.go()
         expect("all moved", set(play.homes().values()), {"n"})
 

@@ -19,7 +19,8 @@ def _wait_no_trace(lab, timeout=90):
     """No queue file of ours and no record is left."""
     wait_until(lambda: not queued(lab, "hold") and not queued(lab, "deferred"),
                timeout, "hold and deferred are empty", interval=0.2)
-    wait_until(lambda: not _held(lab), 30, "no record is left", interval=0.2)
+    # A sweep that took long is followed by five times as long a rest.
+    wait_until(lambda: not _held(lab), 120, "no record is left", interval=0.2)
 
 
 def _short_lives(lab):

@@ -44,7 +44,7 @@ static void happens(struct audit_homes *homes, uint64_t epoch, enum event_op op,
 }
 
 /* a: locked 100, confirmed on old 140, flipped 200, rolled back 300, unlocked 400.
- * b: locked 100, unlocked 110. The rest of the domain: locked 250, flipped 290. */
+ * b: locked 100, unlocked 110. c: there and back within seconds of 500. The rest of the domain: locked 250, flipped 290. */
 static struct audit_homes *history(const struct conf *conf)
 {
     struct audit_homes *homes = audit_homes_new(conf);
@@ -53,7 +53,7 @@ static struct audit_homes *history(const struct conf *conf)
     happens(homes, 1, EVENT_BASE, 'o', 0, "", "old.example.com\told\n");
     happens(homes, 2, EVENT_HOST, 'o', 1, "", "new.example.com\tnew\n");
     happens(homes, 3, EVENT_IMPORT, 'o', 2, "example.com",
-            "a\to1.6b02b56a\nb\to1.6b02b56a\n");
+            "a\to1.6b02b56a\nb\to1.6b02b56a\nc\to1.6b02b56a\n");
     happens(homes, 4, EVENT_LOCK, 'l', 100, "example.com", "a\nb\n");
     happens(homes, 5, EVENT_UNLOCK, 'o', 110, "example.com", "b\n");
     happens(homes, 6, EVENT_FLIP, 'n', 200, "example.com", "a\n");
@@ -61,6 +61,10 @@ static struct audit_homes *history(const struct conf *conf)
     happens(homes, 8, EVENT_FLIP, 'n', 290, "example.com", "\n");
     happens(homes, 9, EVENT_ROLLBACK, 'r', 300, "example.com", "a\n");
     happens(homes, 10, EVENT_UNLOCK, 'o', 400, "example.com", "a\n");
+    happens(homes, 11, EVENT_LOCK, 'l', 500, "example.com", "c\n");
+    happens(homes, 12, EVENT_FLIP, 'n', 501, "example.com", "c\n");
+    happens(homes, 13, EVENT_ROLLBACK, 'r', 502, "example.com", "c\n");
+    happens(homes, 14, EVENT_UNLOCK, 'o', 503, "example.com", "c\n");
     return homes;
 }
 
@@ -97,6 +101,8 @@ static const struct {
     { "a@example.com", "new", 320, JUDGED_LOCKING, JUDGED_LOCKING },
     { "a@example.com", "new", 334, JUDGED_WRONG, JUDGED_LOCKING },
     { "a@example.com", "new", 450, JUDGED_WRONG, JUDGED_WRONG },
+    { "c@example.com", "new", 501, JUDGED_FINE, JUDGED_FINE },
+    { "c@example.com", "new", 510, JUDGED_WRONG, JUDGED_WRONG },
     { "stranger@example.com", "old", 200, JUDGED_FINE, JUDGED_FINE },
     { "stranger@example.com", "old", 300, JUDGED_WRONG, JUDGED_WRONG },
     { "a@other.test", "old", 300, JUDGED_FINE, JUDGED_FINE },

@@ -271,8 +271,8 @@ static void test_keys(void)
 {
     static const char *const good[] = {
         "key \"k.test\" {\n\talgorithm hmac-sha256;\n\tsecret \"QUJDREVGR0g=\";\n};\n",
-        "# hmac-sha256:k.test:QUJDREVGR0g=\nkey:\n  - id: k.test.\n    algorithm: "
-        "hmac-sha256\n    secret: QUJDREVGR0g=\n",
+        ("# hmac-sha256:k.test:QUJDREVGR0g=\nkey:\n  - id: k.test.\n    algorithm: "
+        "hmac-sha256\n    secret: QUJDREVGR0g=\n"),
         "hmac-sha256:k.test:QUJDREVGR0g=\n",
     };
     static const char *const bad[] = {
