@@ -38,8 +38,7 @@ uint64_t ledger_hash(const char *text, size_t len)
 
 /* ---- memory ------------------------------------------------------------- */
 
-#define FETCHED_AHEAD 2    /* hops */
-#define SPARE_MAX     4096 /* blocks kept; a wave's memory is given back */
+#define SPARE_MAX 4096 /* blocks kept; a wave's memory is given back */
 
 void *hop_memory(struct hop *hop, size_t size)
 {
@@ -365,16 +364,22 @@ static void hop_close(struct ledger *ledger, struct hop *hop)
     tree_done(ledger, hop);
 }
 
+static struct hop *due_ahead(const struct ledger *ledger, size_t by)
+{
+    size_t at = (ledger->due_first + by) & (ledger->due_size - 1);
+    return by < ledger->due_count ? ledger->dues[at].hop : NULL;
+}
+
 /* It is minutes of the log since a hop that is due was looked at: it has left the
- * processor's cache. */
+ * processor's cache. First the hop, then what it points to. */
 static void fetch_ahead(const struct ledger *ledger)
 {
-    if (ledger->due_count <= FETCHED_AHEAD)
-        return;
-    size_t at = (ledger->due_first + FETCHED_AHEAD) & (ledger->due_size - 1);
-    const char *block = (const char *)ledger->dues[at].hop;
-    for (size_t i = 0; i < HOP_BLOCK * 3 / 4; i += 64)
+    const char *block = (const char *)due_ahead(ledger, 4);
+    for (size_t i = 0; block && i < HOP_BLOCK * 3 / 4; i += 64)
         __builtin_prefetch(block + i);
+    const struct hop *hop = due_ahead(ledger, 1);
+    if (hop)
+        __builtin_prefetch(&ledger->buckets[hop->id_hash & (ledger->bucket_count - 1)]);
 }
 
 void hops_due(struct ledger *ledger)

@@ -332,10 +332,18 @@ static int acknowledge(struct engine *engine, size_t step, const char *by,
             return EXIT_CHECK;
         }
     }
+    /* Who says so, and whose login said it. */
+    char who[STATE_BY_MAX + 1];
+    int n = snprintf(who, sizeof(who), "%s (%s)", by, engine->by);
+    if (n < 0 || n > STATE_BY_MAX) {
+        message("--by %s: too long beside %s, whose login this is: write it shorter", by,
+                engine->by);
+        return EXIT_DATA;
+    }
     /* The runner may open the window meanwhile: the step's own epoch is enough. */
     engine->run.epoch = 0;
     int code = engine_put(engine, step, undoing ? STATE_UNDONE : STATE_DONE, 0, !undoing,
-                          by, note);
+                          who, note);
     if (code == EXIT_DONE)
         print("%s: %s, says %s", it->id, undoing ? "undone" : "done", by);
     return code;

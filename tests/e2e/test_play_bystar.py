@@ -59,7 +59,7 @@ def start(play, services, *words):
 def begin(play, services, *words):
     lab = play.lab
     play.env["SSL_CERT_FILE"] = services.certificate
-    backup = play.file("backup", "#!/bin/sh\necho \"$1\" >\"$2/backed-up\"\n", 0o755)
+    backup = play.file("backup", "#!/bin/sh\necho \"$SLUICE_MAILBOX\" >>\"$1/backed-up\"\n", 0o755)
     play.start("bystar", *words, **services.settings(), backup=backup, quiet="2s",
                smtp=f"127.0.0.1:{lab.old.postfix.port}",
                old_log=lab.old.postfix.log_path, new_log=lab.new.postfix.log_path,

@@ -63,6 +63,7 @@ def test_skyconnect():
         play.env["SSL_CERT_FILE"] = services.certificate
         reply = lab.old.postfix.smtp(OUTSIDE, [ANN], message("every-day"))
         expect_true(f"mail comes in: {reply}", reply.accepted)
+        before = play.picture()
         play.on_new_side(BOXES[2], False)
         play.start("skyconnect", smtp=f"127.0.0.1:{lab.old.postfix.port}",
                    maillog=lab.old.postfix.log_path, date="Friday at ten",
@@ -86,7 +87,6 @@ def test_skyconnect():
         expect("nothing was changed", play.first.live(DOMAIN, "MX"),
                ["1 10 mx.old.example.com."])
         plan(play, SPF)
-        before = play.picture()
         play.killer().until("move", lambda: "l" in play.homes().values())
         play.back_to(before, "--to", "ttl")
         play.go(to="applications")

@@ -1,6 +1,7 @@
 /*
  * A raw log line to its fields, its time and its event. Every slice lies in the line or
- * in the scratch space; a recipient list ends; what is wanted is what is given.
+ * in the scratch space; a recipient list ends; what is wanted is what is given. What the
+ * clock remembers of the lines before changes nothing.
  *
  * Sources: cutover/log_line.c cutover/log_journal.c cutover/log_time.c
  * Sources: cutover/log_event.c cutover/log_event_sendmail.c cutover/log_event_session.c
@@ -20,6 +21,26 @@ static void check(struct log_slice slice, const char *text, size_t size)
     HOLDS(slice.len == 0 || in_text || in_scratch);
 }
 
+/* Each line of the input with the clock of the lines before it, and with a new one. */
+static void check_memory(const char *text, size_t size)
+{
+    static struct log_clock before, fresh;
+    log_clock_init(&before, 1795338872);
+    for (const char *end = text + size, *p = text, *stop; p < end; p = stop + 1) {
+        struct log_line a, b;
+        stop = memchr(p, '\n', (size_t)(end - p));
+        stop = stop ? stop : end;
+        log_clock_init(&fresh, 1795338872);
+        bool known = log_line_parse(&before, p, (size_t)(stop - p), &a);
+        HOLDS(known == log_line_parse(&fresh, p, (size_t)(stop - p), &b));
+        if (known)
+            HOLDS(log_slice_equal(a.host, b.host) && log_slice_equal(a.id, b.id) &&
+                  log_slice_equal(a.program, b.program) && a.pid == b.pid &&
+                  log_slice_equal(a.service, b.service) && a.daemon == b.daemon &&
+                  log_slice_equal(a.rest, b.rest) && log_slice_equal(a.stamp, b.stamp));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct log_line line;
@@ -28,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct log_slice to;
     char *text = exact_copy(data, size);
 
+    check_memory(text, size);
     log_clock_init(&state, 1795338872);
     if (log_line_parse(&state, text, size, &line)) {
         const struct log_slice fields[] = { line.host, line.program, line.service,

@@ -233,6 +233,60 @@ static void test_summer_time(void)
     zone("UTC");
 }
 
-UNIT_MAIN("log_line", { "fields", test_fields }, { "journal", test_journal },
+/* The clock remembers host and programs of the lines before: nothing else changes. */
+static void test_remembered(void)
+{
+    static const char *const before[] = {
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: x",
+        "Nov 22 09:30:57 mx1 postfix/sluice-forward/smtp[1]: x",
+        "Nov 22 09:30:57 mx1 a/very/long/program/name/of/all[1]: x",
+        "Nov 22 09:30:57 mx1 postfix[smtpd[1]: x",
+        "Nov 22 09:30:57 postfix/smtpd[1]: x",
+    };
+    static const char *const lines[] = {
+        "Nov 22 09:30:57 mx1 postfix/smtpd[9490]: 4jXP2T5gnwz1bwNG: client=x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[]: 4jXP2T5gnwz1bwNG: client=x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[9490]:",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[9490]:x y",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[9490] x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[99999999990]: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd",
+        "Nov 22 09:30:57 mx1",
+        "Nov 22 09:30:57 mx12 postfix/smtpd[7]: x",
+        "Nov 22 09:30:57 mx1 postfix[smtpd[7]: x",
+        "Nov 22 09:30:57 postfix/smtpd[7]: 4jXP2T5gnwz1bwNG: removed",
+        "Nov 22 09:30:57 mx1 a/very/long/program/name/of/all[12]: x",
+        "Nov 22 09:30:57 mx1 postfix/sluice-forward/smtp[7]: 0A1B2C3D4E: to=<x>",
+        "Nov 22 09:30:57 mx1 postfix/sluice-backward/smtp[7]: 0A1B2C3D4E: to=<x>",
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char want[512], got[512];
+        log_clock_init(&clock_state, NOV_22);
+        read_line(lines[i], strlen(lines[i]), want, sizeof(want));
+        for (size_t n = 0; n < sizeof(before) / sizeof(before[0]); n++) {
+            log_clock_init(&clock_state, NOV_22);
+            read_line(before[n], strlen(before[n]), got, sizeof(got));
+            read_line(lines[i], strlen(lines[i]), got, sizeof(got));
+            CHECK_STR(lines[i], got, want);
+        }
+    }
+}
+
+/* Minutes of one hour are added up: not over a step of the zone, or of the clock. */
+static void test_minutes(void)
+{
+    zone("Australia/Lord_Howe"); /* half an hour, at 02:00 */
+    log_clock_init(&clock_state, utc(2026, 4, 6, 0, 0));
+    CHECK_INT("before", time_of("Apr  5 01:25:00"), utc(2026, 4, 4, 14, 25) * SECOND);
+    CHECK_INT("01:55", time_of("Apr  5 01:55:00"), utc(2026, 4, 4, 14, 55) * SECOND);
+    CHECK_INT("01:31 again", time_of("Apr  5 01:31:00"), utc(2026, 4, 4, 15, 1) * SECOND);
+    CHECK_INT("01:40 again", time_of("Apr  5 01:40:00"),
+              utc(2026, 4, 4, 15, 10) * SECOND);
+    zone("UTC");
+}
+
+UNIT_MAIN("log_line", { "fields", test_fields }, { "remembered", test_remembered },
+          { "minutes", test_minutes }, { "journal", test_journal },
           { "times", test_times }, { "years", test_years },
           { "summer time", test_summer_time })
