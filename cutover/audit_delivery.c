@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "audit_hop.h"
+#include "log_field.h"
 
 static const struct log_slice no_text = { "", 0 };
 
@@ -91,9 +92,9 @@ static void set_detail(struct ledger *ledger, struct hop *hop, struct rcpt *r,
         ledger->failed = true;
         return;
     }
-    memcpy(detail, relay.text, first);
+    log_copy(detail, relay.text, first);
     detail[first] = '\0';
-    memcpy(detail + first + 1, text.text, cut);
+    log_copy(detail + first + 1, text.text, cut);
     memcpy(detail + first + 1 + cut, cut < text.len ? "..." : "", cut < text.len ? 4 : 1);
 }
 

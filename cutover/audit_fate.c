@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "log_field.h"
+
 struct rows {
     struct ledger *ledger;
     struct hop *root;
@@ -50,6 +52,16 @@ static const char *text_or_empty(const char *text)
 static bool is_delivered(enum ledger_fate fate)
 {
     return fate <= FATE_COPY || fate == FATE_WRONG;
+}
+
+static void row_begin(struct ledger_row *row, const char *mailbox, const char *to,
+                      unsigned recipients)
+{
+    static const struct ledger_row none;
+    log_copy(row, &none, sizeof(none));
+    row->mailbox = mailbox;
+    row->to = to;
+    row->recipients = recipients;
 }
 
 static void row_add(struct rows *rows, const struct hop *hop, struct ledger_row row)
@@ -143,9 +155,8 @@ static uint32_t recipients_of(const struct hop *hop)
 static void add_open(struct rows *rows, const struct hop *hop, const struct rcpt *r,
                      uint32_t *lost)
 {
-    struct ledger_row row = { .mailbox = rcpt_mailbox(r),
-                              .to = other_address(r),
-                              .recipients = 1 };
+    struct ledger_row row;
+    row_begin(&row, rcpt_mailbox(r), other_address(r), 1);
     if (hop->flags & HOP_MOVED)
         return;
     if ((hop->flags & HOP_REMOVED) && recipients_of(hop) > 0 &&
@@ -166,7 +177,8 @@ static void add_open(struct rows *rows, const struct hop *hop, const struct rcpt
 static void add_unnamed(struct rows *rows, const struct hop *hop, uint32_t lost,
                         size_t named)
 {
-    struct ledger_row row = { .mailbox = "", .to = "" };
+    struct ledger_row row;
+    row_begin(&row, "", "", 0);
     const struct ledger *ledger = rows->ledger;
     if (hop->flags & (HOP_MOVED | HOP_LATE | HOP_PROBE | HOP_DISCARDED | HOP_SENDMAIL))
         return;
@@ -229,14 +241,11 @@ static enum ledger_fate sent_on_fate(const struct ledger *ledger, const struct r
 
 static void add_tried(struct rows *rows, const struct hop *hop, const struct rcpt *r)
 {
-    struct ledger_row row = {
-        .mailbox = rcpt_mailbox(r),
-        .to = other_address(r),
-        .recipients = 1,
-        .again = r->again,
-        .fate = r->fate,
-        .fate_us = r->us,
-    };
+    struct ledger_row row;
+    row_begin(&row, rcpt_mailbox(r), other_address(r), 1);
+    row.again = r->again;
+    row.fate = r->fate;
+    row.fate_us = r->us;
     if (r->detail) {
         row.where = r->detail;
         row.text = r->detail + strlen(r->detail) + 1;

@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+#include "log_field.h"
+
 #define LONG_ID                                                                          \
     12 /* src/global/mail_queue.h: hex ids have at most 5 + 8 digits,                    \
           but no 'z'; Sendmail's have 14 */
@@ -60,6 +62,7 @@ void hop_memory_free(struct hop *hop, void *memory)
 
 static struct hop *block_new(struct ledger *ledger, size_t id_len)
 {
+    static const struct hop none;
     struct hop *hop = ledger->spare;
     size_t head = (sizeof(*hop) + id_len + 8) & ~(size_t)7;
     if (hop) {
@@ -70,7 +73,8 @@ static struct hop *block_new(struct ledger *ledger, size_t id_len)
     }
     if (!hop)
         return NULL;
-    memset(hop, 0, head);
+    log_copy(hop, &none, sizeof(none));
+    hop->id[id_len] = '\0';
     hop->used = (uint32_t)head;
     hop->size = HOP_BLOCK;
     return hop;
@@ -95,7 +99,7 @@ char *text_cut(struct ledger *ledger, struct hop *hop, struct log_slice text)
         ledger->failed = true;
         return NULL;
     }
-    memcpy(copy, text.text, len);
+    log_copy(copy, text.text, len);
     memcpy(copy + len, text.len > len ? "..." : "", text.len > len ? 4 : 1);
     return copy;
 }

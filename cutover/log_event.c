@@ -430,43 +430,41 @@ static void parse(const struct log_line *line, struct log_event *out)
     }
 }
 
-/* One by one: a compound literal becomes a slow block of zeros first, in the busiest
- * place of all. */
-static void clear(struct log_event *out)
-{
-    const struct log_slice none = { "", 0 };
-    out->status = LOG_STATUS_OTHER;
-    out->super = LOG_SUPER_HOLD;
-    out->notice = LOG_NOTICE_FAILURE;
-    out->doubtful = out->postmaster = false;
-    out->relay_port = 0;
-    out->size = out->uid = out->delay = out->taken = out->tried = -1;
-    out->nrcpt = out->number = 0;
-    out->from = none;
-    out->to = none;
-    out->orig_to = none;
-    out->client_name = none;
-    out->client_address = none;
-    out->user = none;
-    out->helo = none;
-    out->message_id = none;
-    out->relay = none;
-    out->relay_name = none;
-    out->relay_address = none;
-    out->dsn = none;
-    out->text = none;
-    out->remote_id = none;
-    out->other_id = none;
-    out->verdict = none;
-    out->home = none;
-    out->reason = none;
-    out->new_to = none;
-    out->copy_to = none;
-    out->spf = none;
-    out->dkim = none;
-    out->dmarc = none;
-    out->header_from = none;
-}
+#define NONE                                                                             \
+    {                                                                                    \
+        "", 0                                                                            \
+    }
+static const struct log_event empty = {
+    .size = -1,
+    .uid = -1,
+    .delay = -1,
+    .taken = -1,
+    .tried = -1,
+    .from = NONE,
+    .to = NONE,
+    .orig_to = NONE,
+    .client_name = NONE,
+    .client_address = NONE,
+    .user = NONE,
+    .helo = NONE,
+    .message_id = NONE,
+    .relay = NONE,
+    .relay_name = NONE,
+    .relay_address = NONE,
+    .dsn = NONE,
+    .text = NONE,
+    .remote_id = NONE,
+    .other_id = NONE,
+    .verdict = NONE,
+    .home = NONE,
+    .reason = NONE,
+    .new_to = NONE,
+    .copy_to = NONE,
+    .spf = NONE,
+    .dkim = NONE,
+    .dmarc = NONE,
+    .header_from = NONE,
+};
 
 enum log_event_kind log_event_parse(const struct log_line *line, unsigned wanted,
                                     struct log_event *out)
@@ -477,7 +475,7 @@ enum log_event_kind log_event_parse(const struct log_line *line, unsigned wanted
         return LOG_EVENT_NONE;
     if (session && !log_event_is_session(line->rest))
         return LOG_EVENT_NONE;
-    clear(out);
+    log_copy(out, &empty, sizeof(empty));
     if (session)
         log_event_session(line, out);
     else

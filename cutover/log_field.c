@@ -3,6 +3,11 @@
  */
 #include "log_field.h"
 
+void log_copy(void *to, const void *from, size_t len)
+{
+    memcpy(to, from, len);
+}
+
 bool log_take_number(struct log_cursor *c, int64_t *out)
 {
     const char *begin = c->p;

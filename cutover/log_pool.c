@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "addr.h"
+#include "log_field.h"
 
 #define CHUNK_SIZE  1000
 #define SWEEP_FIRST 65536u
@@ -64,7 +65,7 @@ bool log_pool_text(struct log_message *message, char **place, struct log_slice v
             return false;
         *place = memory;
     }
-    memcpy(*place, value.text, len);
+    log_copy(*place, value.text, len);
     (*place)[len] = '\0';
     for (char *nul = *place; (nul = memchr(nul, '\0', len - (size_t)(nul - *place)));)
         *nul = '?'; /* it is a text from here on */

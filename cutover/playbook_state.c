@@ -179,8 +179,7 @@ bool run_record_decode(const char *text, size_t len, struct run_record *out)
            take_text(f[7], out->note, sizeof(out->note)) && hex(f[8], &out->digest);
 }
 
-size_t rehearsal_encode(const struct rehearsal_record *record,
-                        char out[STATE_RECORD_MAX])
+size_t rehearsal_encode(const struct rehearsal_record *record, char out[STATE_RECORD_MAX])
 {
     char by[STATE_BY_MAX + 1];
     state_text(record->by, by, sizeof(by));

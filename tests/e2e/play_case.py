@@ -448,8 +448,11 @@ def kill_tree(pid):
 
 @contextlib.contextmanager
 def play_case(records, plan, prepare=None, extra="", **options):
+    servers = []
+
     def prepare_all(lab):
         lab.play = _make_dns(lab, records)
+        servers.extend(server for server in lab.play[:3] if server is not lab.dns)
         old = lab.old.sluice
         first, _, parent, key_file = lab.play
         for side in (lab.old, lab.new):
@@ -462,16 +465,18 @@ def play_case(records, plan, prepare=None, extra="", **options):
         if prepare:
             prepare(lab)
 
-    with sluice_lab(BOXES, prepare=prepare_all, **options) as lab:
-        first, second, parent, _ = lab.play
-        try:
-            play = Play(lab, first, second)
-            yield play
-        finally:
-            play.stop()
-            for server in (first, second, parent):
-                if server is not lab.dns and server.running:
-                    server.stop()
+    def stop_servers():
+        for server in servers:
+            if server.running:
+                server.stop()
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(stop_servers)  # when the lab does not even start
+        lab = stack.enter_context(sluice_lab(BOXES, prepare=prepare_all, **options))
+        stack.callback(stop_servers)
+        play = Play(lab, *lab.play[:2])
+        stack.callback(play.stop)
+        yield play
 
 
 def _make_dns(lab, records):
