@@ -444,7 +444,7 @@ static const struct rows {
       { "L:audit", "L:audit", "L:audit", "L:audit", "G:plan M", "G:plan M", "G:plan M",
         "G:plan M", "G:plan M", "G:plan M", "C:inventory", "W", "C:dns-servers M",
         "C:imap-login M", "C:probe M", "L:doctor", "C:port C:tls M", "C:dns-servers",
-        "C:dns-check T:dns-lowered", "A:command M", "A:command M", "G M",
+        "C:dns-check T:dns-lowered", "A:each M", "A:each M", "G M",
         "L:imap-login L:probe L:rehearsed", "A:command C:port", "A:command C:port",
         "A:command C:port", "A:dns-apply C:dns-check", "A:dns-apply C:dns-check",
         "A:dns-apply C:dns-check", "A:cutover|lock", "A:cutover|sync", "A:cutover|flip",
