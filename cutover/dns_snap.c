@@ -28,6 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "write_all.h"
+
 #define HEAD   "; sluice dns snapshot 1"
 #define SUFFIX ".zone"
 
@@ -241,21 +243,6 @@ static bool make_directory(const struct conf *conf, const char *domain, char *er
     return true;
 }
 
-static bool write_all(int fd, const char *text)
-{
-    size_t len = strlen(text);
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno != EINTR)
-            return false;
-        if (n > 0) {
-            text += n;
-            len -= (size_t)n;
-        }
-    }
-    return fsync(fd) == 0;
-}
-
 static bool sync_directory(const struct conf *conf, const char *domain)
 {
     char path[4096];
@@ -281,7 +268,7 @@ static bool place(const struct conf *conf, const char *domain, const char *name,
     int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)
         return false;
-    bool ok = write_all(fd, text) && fchmod(fd, 0644) == 0;
+    bool ok = write_all(fd, text, strlen(text)) && fsync(fd) == 0 && fchmod(fd, 0644) == 0;
     ok = close(fd) == 0 && ok;
     ok = ok && (overwrite ? rename(temporary, path) : link(temporary, path)) == 0;
     int wrong = errno;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "log_source.h"
+#include "write_all.h"
 
 #define HEAD           "sluice log checkpoint 1\n"
 #define SIZE_MAX_BYTES (INT64_C(4) << 30)
@@ -28,20 +29,6 @@ static bool failed(char *error, size_t error_size, const char *what, const char 
     (void)snprintf(error, error_size, "%s %.300s: %s", what, path,
                    strerror_r(errno, reason, sizeof(reason)));
     return false;
-}
-
-static bool write_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
 }
 
 static bool make_text(bool (*write)(void *arg, FILE *out), void *arg, char **text,

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fnv.h"
 #include "log_rotated.h"
 
 #define READ_SIZE   (64 * 1024)
@@ -25,10 +26,7 @@
 
 uint64_t log_digest(uint64_t seed, const char *text, size_t len)
 {
-    uint64_t hash = seed ^ UINT64_C(0xcbf29ce484222325); /* FNV-1a */
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)text[i]) * UINT64_C(0x100000001b3);
-    return hash;
+    return fnv_hash(seed, text, len);
 }
 
 bool log_source_init(struct log_source *source, const char *path,

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fnv.h"
+
 #define BLOCK_SIZE  (256 * 1024)
 #define TABLE_START 1024
 
@@ -76,10 +78,7 @@ char *names_keep(struct names *names, const char *text)
 
 static uint64_t hash(const char *text)
 {
-    uint64_t value = 14695981039346656037u;
-    for (; *text; text++)
-        value = (value ^ (unsigned char)*text) * 1099511628211u;
-    return value ^ value >> 32;
+    return fnv_fold(fnv_hash(0, text, strlen(text)));
 }
 
 /* The slot that holds text, or the free one where it belongs. */

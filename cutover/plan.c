@@ -18,6 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fnv.h"
+
 #define WAY(step) (1U << STEP_##step)
 
 static const unsigned ways[STEP_COUNT] = {
@@ -153,13 +155,10 @@ static bool plain(unsigned char c)
            (c != '\0' && strchr("._+=@-", c) != NULL);
 }
 
-/* FNV-1a, 64 bits: tells long names apart, protects from nothing. */
+/* Tells long names apart, protects from nothing. */
 static uint64_t hash(const char *text)
 {
-    uint64_t h = 0xcbf29ce484222325ULL;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 0x100000001b3ULL;
-    return h;
+    return fnv_hash(0, text, strlen(text));
 }
 
 void plan_file_name(const char *text, char out[PLAN_FILE_NAME_MAX + 1])

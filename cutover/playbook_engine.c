@@ -20,6 +20,7 @@
 #include "addr.h"
 #include "output.h"
 #include "run.h"
+#include "write_all.h"
 
 #define WHO       "=who"
 #define VARIANT   "=variant"
@@ -294,26 +295,12 @@ int engine_load(struct engine *engine)
     return engine_read(engine);
 }
 
-static bool write_whole(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return fsync(fd) == 0;
-}
-
 int engine_keep_text(const char *path, const char *text, size_t len)
 {
     char aside[ENGINE_PATH_MAX + 8];
     (void)snprintf(aside, sizeof(aside), "%s.new", path); /* fits */
     int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool good = fd >= 0 && write_whole(fd, text, len);
+    bool good = fd >= 0 && write_all(fd, text, len) && fsync(fd) == 0;
     int error = errno;
     if (fd >= 0)
         close(fd);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "conf_file.h"
+#include "fnv.h"
 #include "output.h"
 #include "playbook.h"
 #include "run.h"
@@ -338,15 +339,6 @@ static bool parse(char *text, size_t len, struct playbook *playbook)
     return good;
 }
 
-/* FNV-1a, 64 bits. */
-static uint64_t digest(const char *text, size_t len)
-{
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return hash;
-}
-
 /* A playbook has programs run: whose file it is, is looked at by the descriptor that is
  * read, so that nobody exchanges it in between. NULL: the mistake is noted. */
 static char *read_source(const char *path, size_t *len)
@@ -392,7 +384,7 @@ struct playbook *playbook_load(const char *path, action_find_fn *find, char *err
     if (good) {
         playbook->source = text;
         playbook->source_len = len;
-        playbook->digest = digest(text, len);
+        playbook->digest = fnv_hash(0, text, len);
         return playbook;
     }
     free(text);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fnv.h"
+
 #include "conf_index.h"
 
 struct entry {
@@ -22,11 +24,7 @@ struct conf_index {
 
 static size_t hash_name(const char *name)
 {
-    uint64_t hash = 14695981039346656037u; /* FNV-1a */
-
-    for (; *name; name++)
-        hash = (hash ^ (unsigned char)*name) * 1099511628211u;
-    return (size_t)(hash ^ hash >> 32);
+    return (size_t)fnv_fold(fnv_hash(0, name, strlen(name)));
 }
 
 static struct entry *find_slot(const struct conf_index *index, const char *name)

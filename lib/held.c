@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "write_all.h"
 
 #define FILE_MAX (8 * 1024 * 1024)
 
@@ -87,20 +88,6 @@ static int open_folder(const struct conf *conf, bool make)
     close(state);
     errno = saved;
     return folder;
-}
-
-static bool write_all(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
 }
 
 static bool write_file(int folder, const char *queue_id, const char *text, size_t len)

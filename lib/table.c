@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "fnv.h"
+
 struct entry {
     uint64_t hash;
     size_t key_len, value_len;
@@ -30,12 +32,7 @@ struct table {
 
 static uint64_t hash_of(const struct table *table, const char *key, size_t len)
 {
-    uint64_t hash = table->seed ^ UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < len; i++) {
-        hash ^= (unsigned char)key[i];
-        hash *= UINT64_C(0x100000001b3);
-    }
-    return hash ^ hash >> 32;
+    return fnv_fold(fnv_hash(table->seed, key, len));
 }
 
 struct table *table_new(void)

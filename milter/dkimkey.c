@@ -27,6 +27,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
+#include "fnv.h"
 #include "sigfield.h"
 #include "taglist.h"
 
@@ -271,14 +272,9 @@ void dkimkeys_free(struct dkimkeys *keys)
     free(keys);
 }
 
-/* FNV-1a, seeded. */
 static uint64_t hash_of(const struct dkimkeys *keys, const char *record, size_t len)
 {
-    uint64_t hash = 14695981039346656037ULL ^ keys->seed;
-
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char)record[i]) * 1099511628211ULL;
-    return hash ^ hash >> 32;
+    return fnv_fold(fnv_hash(keys->seed, record, len));
 }
 
 static void unlink_use(struct dkimkeys *keys, struct dkimkey *key)
