@@ -434,8 +434,11 @@ static enum mail_result fail_code(struct session *session, CURLcode result)
     case CURLE_USE_SSL_FAILED:
         return fail(session, MAIL_UNTRUSTED,
                     "offers no STARTTLS; nothing was sent (tls = starttls)");
-    case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
+        return fail(session, MAIL_UNTRUSTED,
+                    "no TLS: %s: apt-get install ca-certificates, or name a ca-file",
+                    session->text);
+    case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CIPHER:
         return fail(session, MAIL_UNTRUSTED, "no TLS: %s", session->text);
     case CURLE_OPERATION_TIMEDOUT:
