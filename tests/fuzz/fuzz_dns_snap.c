@@ -3,7 +3,7 @@
  * and read again as the same; and a plan of it can be made and shown.
  *
  * Sources: cutover/dns_snap.c cutover/dns_plan.c cutover/dns_set.c
- * Sources: lib/dnsrecord.c
+ * Sources: lib/dnsrecord.c lib/write_all.c
  */
 #include "../../cutover/dns_snap.h"
 #include "fuzz.h"

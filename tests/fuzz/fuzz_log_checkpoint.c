@@ -8,6 +8,7 @@
  * Sources: cutover/log_flow_save.c cutover/log_pool.c cutover/log_words.c
  * Sources: cutover/log_checkpoint.c cutover/log_reader.c cutover/log_source.c
  * Sources: cutover/log_file.c cutover/log_rotated.c lib/addr.c
+ * Sources: lib/write_all.c
  * Libraries: libidn2 zlib
  */
 #include "../../cutover/log_flow.h"
