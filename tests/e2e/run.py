@@ -30,6 +30,7 @@ CHECK_LIMIT_S = 600
 FUZZ_LIMIT_S = 300
 SHOWN_LINES = 60
 ERROR_LINES = 12
+REASON_MAX = 400
 SKIPPED = 77
 
 
@@ -215,7 +216,16 @@ def run_case(case, logs, tally):
         reason = output.strip().splitlines()[-1].removeprefix("skipped: ")
         tally.add("skip", case.name, seconds, reason)
     else:
-        tally.add("FAIL", case.name, seconds, "", output)
+        tally.add("FAIL", case.name, seconds, why(output), output)
+
+
+def why(output):
+    """The exception that ended a test, on the line that says so."""
+    found = list(re.finditer(r"^[\w.]+(?:Error|Exception|Timeout|Failed)\b",
+                             output, re.MULTILINE))
+    last = output[found[-1].start():] if found else \
+        output.strip().rpartition("\n")[2]
+    return " ".join(last.split())[:REASON_MAX]
 
 
 # processes
