@@ -123,7 +123,10 @@ static bool parse_mailbox(struct audit_address *address, struct log_slice text,
 {
     struct route route;
     char plain[4 * ADDR_TEXT_MAX];
-    if (memchr(text.text, '\\', text.len)) {
+    if (memchr(text.text, '(', text.len) || memmem(text.text, text.len, "\\\\", 2)) {
+        size_t len = log_event_plain(text, plain, sizeof(plain));
+        text = (struct log_slice){ plain, len };
+    } else if (memchr(text.text, '\\', text.len)) {
         size_t len = unescape(text, plain, sizeof(plain));
         text = (struct log_slice){ plain, len };
     }
@@ -171,6 +174,13 @@ static bool is_plain(const char *p, size_t len)
 bool audit_address_mailbox(struct audit_address *address, struct log_slice text,
                            char out[ADDR_TEXT_MAX + 1])
 {
+    char local[ADDR_LOCAL_MAX + sizeof("@localhost")];
+    if (is_plain(text.text, text.len)) { /* Sendmail's: log_event_next_to() */
+        int n = snprintf(local, sizeof(local), "%.*s@localhost", (int)text.len, text.text);
+        if (n < 0 || (size_t)n >= sizeof(local))
+            return false;
+        text = (struct log_slice){ local, (size_t)n };
+    }
     char kind = kind_of(address, text);
     if (kind != 'M' && kind != 'm')
         return false;

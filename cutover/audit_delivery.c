@@ -50,15 +50,15 @@ static struct log_slice canonical(struct ledger *ledger, struct log_slice text,
     return out[0] ? (struct log_slice){ out, strlen(out) } : text;
 }
 
-/* Another address for this mailbox. */
-static void announce(struct ledger *ledger, struct hop *hop, struct log_slice to,
-                     const char *mailbox, uint8_t flags)
+struct rcpt *hop_announce(struct ledger *ledger, struct hop *hop, struct log_slice to,
+                          const char *mailbox, uint8_t flags)
 {
     char managed[ADDR_TEXT_MAX + 1];
     struct log_slice name = canonical(ledger, to, managed);
     struct rcpt *r = rcpt_get(ledger, hop, name, no_text, mailbox);
     if (r)
         r->flags |= flags;
+    return r;
 }
 
 void hop_verdict(struct ledger *ledger, struct hop *hop, const struct log_event *event)
@@ -71,10 +71,10 @@ void hop_verdict(struct ledger *ledger, struct hop *hop, const struct log_event 
     struct log_slice name =
         canonical(ledger, event->to.len > 0 ? event->to : event->from, mailbox);
     if (mailbox[0] && event->copy_to.len > 0)
-        announce(ledger, hop, event->copy_to, mailbox, RCPT_COPY);
+        (void)hop_announce(ledger, hop, event->copy_to, mailbox, RCPT_COPY);
     if (mailbox[0] && event->new_to.len > 0) {
         hop->deleted++;
-        announce(ledger, hop, event->new_to, mailbox, RCPT_REDIRECT);
+        (void)hop_announce(ledger, hop, event->new_to, mailbox, RCPT_REDIRECT);
     } else if (event->to.len > 0)
         (void)rcpt_get(ledger, hop, name, no_text, mailbox);
 }
@@ -150,7 +150,7 @@ static enum ledger_fate local_fate(struct ledger *ledger, const struct hop *hop,
 static void sent(struct ledger *ledger, struct hop *hop, struct rcpt *r,
                  const struct log_event *event, const char *to_mailbox)
 {
-    /* Sendmail names a relay's address where there is one: its local mailer has none. */
+    /* Of Sendmail's mailers the local ones have no relay's address (log_event.h). */
     bool smtp = by_service(ledger->line, "smtp") ||
                 ((hop->flags & HOP_SENDMAIL) && event->relay_address.len > 0);
     bool on_this_host = event->relay_address.len > 3 &&
@@ -247,20 +247,13 @@ static void one_delivery(struct ledger *ledger, struct hop *hop, struct log_slic
         set_detail(ledger, hop, r, event->relay, event->text);
 }
 
-/* Sendmail logs no end: it is when all are done. */
-static bool all_done(const struct hop *hop)
-{
-    uint32_t done = 0;
-    for (const struct rcpt *r = hop->rcpts; r; r = r->next)
-        done += r->state >= RCPT_PASSED;
-    return hop->nrcpt > 0 && done >= hop->nrcpt;
-}
-
 void hop_delivery(struct ledger *ledger, struct hop *hop, const struct log_event *event)
 {
     size_t at = 0;
     struct log_slice to;
     hop_accept(ledger, hop);
+    if (ledger->line->daemon == LOG_DAEMON_SENDMAIL)
+        hop->flags |= HOP_SENDMAIL;
     if (event->status == LOG_STATUS_DELIVERABLE ||
         event->status == LOG_STATUS_UNDELIVERABLE)
         hop->flags |= HOP_PROBE;
@@ -270,8 +263,6 @@ void hop_delivery(struct ledger *ledger, struct hop *hop, const struct log_event
         hop->first_us = ledger->line_us - event->delay * 1000;
     while (log_event_next_to(event, &at, &to))
         one_delivery(ledger, hop, to, event);
-    if ((hop->flags & HOP_SENDMAIL) && all_done(hop) && !(hop->flags & HOP_REMOVED)) {
-        hop->flags |= HOP_REMOVED;
-        hop_retire(ledger, hop);
-    }
+    if (ledger->line->daemon == LOG_DAEMON_SENDMAIL)
+        hop_sendmail_done(ledger, hop);
 }

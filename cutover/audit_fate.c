@@ -160,7 +160,8 @@ static void add_open(struct rows *rows, const struct hop *hop, const struct rcpt
     if (hop->flags & HOP_MOVED)
         return;
     if ((hop->flags & HOP_REMOVED) && recipients_of(hop) > 0 &&
-        hop->tried >= recipients_of(hop) && r->state == RCPT_ANNOUNCED)
+        hop->tried >= recipients_of(hop) && r->state == RCPT_ANNOUNCED &&
+        !(r->flags & RCPT_TARGET))
         return;
     open_fate(rows->ledger, hop, r->state == RCPT_DEFERRED, &row);
     if (r->detail && row.fate != FATE_UNKNOWN && !row.text)
@@ -180,9 +181,13 @@ static void add_unnamed(struct rows *rows, const struct hop *hop, uint32_t lost,
     struct ledger_row row;
     row_begin(&row, "", "", 0);
     const struct ledger *ledger = rows->ledger;
-    if (hop->flags & (HOP_MOVED | HOP_LATE | HOP_PROBE | HOP_DISCARDED | HOP_SENDMAIL))
+    const char *doubt = NULL;
+    if (hop->flags & (HOP_MOVED | HOP_LATE | HOP_PROBE | HOP_DISCARDED))
         return;
-    if (hop->flags & HOP_REMOVED) {
+    if (hop->flags & HOP_SENDMAIL) {
+        row.recipients = hop_sendmail_lost(ledger, hop, &doubt);
+        row.recipients = row.recipients > lost ? row.recipients - lost : 0;
+    } else if (hop->flags & HOP_REMOVED) {
         if (recipients_of(hop) > hop->tried + lost)
             row.recipients = recipients_of(hop) - hop->tried - lost;
         else if (hop->nrcpt == 0 && hop->rcpt_count == 0)
@@ -197,6 +202,8 @@ static void add_unnamed(struct rows *rows, const struct hop *hop, uint32_t lost,
     if (row.recipients == 0)
         return;
     open_fate(ledger, hop, false, &row);
+    if (doubt && row.fate == FATE_UNKNOWN)
+        row.text = doubt;
     row_add(rows, hop, row);
 }
 
@@ -259,9 +266,24 @@ static void add_tried(struct rows *rows, const struct hop *hop, const struct rcp
     row_add(rows, hop, row);
 }
 
+/* What a clone of Sendmail's delivered was announced for the hop that it was made of. */
+static void cover_by_clones(struct hop *hop)
+{
+    for (const struct hop *clone = hop->tree_next; clone; clone = clone->tree_next)
+        for (const struct rcpt *r = clone->rcpts;
+             r && clone->parent == hop && (clone->flags & HOP_CLONE); r = r->next) {
+            struct log_slice to = { rcpt_to(r), r->to_len }, none = { "", 0 };
+            struct rcpt *announced = rcpt_find(hop, to, none);
+            if (announced && !(announced->flags & RCPT_TRIED))
+                announced->flags |= RCPT_COVERED;
+        }
+}
+
 /* A line for one address stands for what was announced under another. */
 static void cover(struct hop *hop)
 {
+    if (hop->flags & HOP_SPLIT)
+        cover_by_clones(hop);
     for (struct rcpt *r = hop->rcpts; r; r = r->next) {
         struct rcpt *announced;
         if (!(r->flags & RCPT_TRIED) || r->orig_len == 0)

@@ -1,7 +1,8 @@
 /*
  * audit_hop: what the ledger keeps, shared by its files:
  *
- *     audit_hop.c       the hops, found by queue id; trees of them; when they go
+ *     audit_hop.c       the hops, found by queue id; their memory
+ *     audit_tree.c      trees of them; when they go
  *     audit_rcpt.c      the recipients of a hop
  *     audit_ledger.c    what each event does to a hop
  *     audit_delivery.c  ... and to its recipients
@@ -30,6 +31,8 @@ enum {
     RCPT_COVERED = 8, /* announced, and found under another address */
     RCPT_SMTP = 16,   /* handed over by smtp(8) */
     RCPT_TRIED = 32,  /* a delivery line was seen */
+    RCPT_TARGET = 64, /* of an alias or .forward of Sendmail's: it has a line of its own */
+    RCPT_OWN = 128,   /* ... of its own one */
 };
 
 struct rcpt {
@@ -82,6 +85,8 @@ enum {
     HOP_TAKEN = 1 << 18,    /* the session's end says that it was accepted */
     HOP_DOUBTFUL = 1 << 19, /* ... or that it may have been */
     HOP_LATE = 1 << 20,     /* its beginning is not in the log */
+    HOP_CLONE = 1 << 21,    /* Sendmail: it has some of its parent's recipients */
+    HOP_SPLIT = 1 << 22,    /* ... and this is the parent */
 };
 #define HOP_BLOCK  640 /* a hop with its id, texts and first recipient */
 #define HOP_ID_MAX 255
@@ -105,7 +110,8 @@ struct hop {
     uint64_t message_hash;
     int64_t first_us, last_us;
     uint32_t open;    /* of a root: hops not closed yet and claims not settled */
-    uint32_t deleted; /* of nrcpt: by the milter, which qmgr(8) counts nevertheless */
+    uint32_t deleted; /* of nrcpt: by the milter, which qmgr(8) counts nevertheless; by
+                         Sendmail, which made others of it */
     uint32_t nrcpt, rcpt_count, tried, refs, index_size;
     uint16_t host; /* 0: not known */
     uint8_t id_len;
@@ -125,6 +131,8 @@ struct log_host {
     int64_t first_us, last_us;
     enum ledger_side side;
     bool side_known, verdicts;
+    bool says_done;  /* a Sendmail of LogLevel 10 or more */
+    bool says_alias; /* ... of 11 or more */
 };
 
 struct due {
@@ -169,6 +177,10 @@ struct hop *hop_new(struct ledger *ledger, struct log_slice id, uint16_t host);
  * call of malloc(3) for most, and all of it near. NULL: none. */
 void *hop_memory(struct hop *hop, size_t size);
 void hop_memory_free(struct hop *hop, void *memory);
+void hop_free(struct ledger *ledger, struct hop *hop);
+void hops_free(struct ledger *ledger);
+
+/* audit_tree.c */
 /* Closes it in LEDGER_GRACE_US. */
 void hop_retire(struct ledger *ledger, struct hop *hop);
 /* It was accepted after all. */
@@ -179,7 +191,6 @@ void hop_session_join(struct ledger *ledger, struct hop *hop, uint32_t pid);
 void hop_session_leave(struct ledger *ledger, struct hop *hop);
 void hops_due(struct ledger *ledger); /* closes what is due */
 void hops_close_all(struct ledger *ledger);
-void hops_free(struct ledger *ledger);
 struct hop *hop_root(struct hop *hop);
 /* child goes on with what parent had. false: it has a parent, or is one of its. */
 bool hop_attach(struct hop *parent, struct hop *child);
@@ -187,6 +198,23 @@ bool hop_attach(struct hop *parent, struct hop *child);
 void hop_claim(struct ledger *ledger, struct hop *parent, struct rcpt *rcpt,
                struct log_slice id, bool trusted);
 void hop_settle(struct ledger *ledger, struct hop *hop);
+
+/* audit_sendmail.c */
+void hop_expanded(struct ledger *ledger, struct hop *hop, const struct log_event *event);
+void hop_clone(struct ledger *ledger, struct hop *hop, struct log_slice id);
+/* A notice's own lines do not say from whom it is, nor when it began. */
+void hop_notice(struct ledger *ledger, struct hop *hop, struct log_slice id);
+/* Its recipients, where the line names them. */
+void hop_discarded(struct ledger *ledger, struct hop *hop, const struct log_event *event);
+/* Whether it has ended, as far as can be told. */
+void hop_sendmail_done(struct ledger *ledger, struct hop *hop);
+/* How many recipients of a hop of Sendmail have no line; *text says why it matters. */
+uint32_t hop_sendmail_lost(const struct ledger *ledger, const struct hop *hop,
+                           const char **text);
+
+/* audit_delivery.c: another address for this mailbox ("": none of ours). */
+struct rcpt *hop_announce(struct ledger *ledger, struct hop *hop, struct log_slice to,
+                          const char *mailbox, uint8_t flags);
 
 /* audit_rcpt.c */
 struct rcpt *rcpt_find(struct hop *hop, struct log_slice to, struct log_slice orig);

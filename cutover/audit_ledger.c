@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define MESSAGE_ID_LOGGED 100
+
 struct ledger *ledger_new(const struct ledger_ports *ports)
 {
     struct ledger *ledger = calloc(1, sizeof(*ledger));
@@ -264,6 +266,21 @@ static void picked_up(struct ledger *ledger, struct hop *hop,
     }
 }
 
+/* Sendmail logs 100 bytes of it, and a backslash as two: so it is compared. */
+static uint64_t message_id_hash(struct log_slice id)
+{
+    char plain[MESSAGE_ID_LOGGED];
+    size_t n = 0;
+    if (id.len > MESSAGE_ID_LOGGED)
+        id.len = MESSAGE_ID_LOGGED;
+    if (!memchr(id.text, '\\', id.len))
+        return ledger_hash(id.text, id.len);
+    for (size_t i = 0; i < id.len; i++)
+        if (id.text[i] != '\\')
+            plain[n++] = id.text[i];
+    return ledger_hash(plain, n);
+}
+
 static void set_message_id(struct ledger *ledger, struct hop *hop, struct log_slice id)
 {
     if (hop->flags & HOP_ID_KNOWN)
@@ -271,7 +288,7 @@ static void set_message_id(struct ledger *ledger, struct hop *hop, struct log_sl
     bool waits = (hop->flags & HOP_REQUEUED) != 0;
     requeued_leave(ledger, hop); /* where it is found depends on the Message-ID */
     hop->message_id = text_cut(ledger, hop, id);
-    hop->message_hash = ledger_hash(id.text, id.len);
+    hop->message_hash = message_id_hash(id);
     hop->flags |= HOP_ID_KNOWN;
     if (waits)
         requeued(ledger, hop);
@@ -295,7 +312,8 @@ static void queued(struct ledger *ledger, struct hop *hop, const struct log_even
 {
     hop_accept(ledger, hop);
     hop->flags |= HOP_QUEUED;
-    hop->flags &= ~(uint32_t)HOP_HELD;
+    if (ledger->line->daemon != LOG_DAEMON_SENDMAIL) /* a rule's quarantine comes before */
+        hop->flags &= ~(uint32_t)HOP_HELD;
     if (event->nrcpt > 0 && event->nrcpt < UINT32_MAX)
         hop->nrcpt = (uint32_t)event->nrcpt;
     hop_from(ledger, hop, event->from);
@@ -311,16 +329,19 @@ static void refused(struct ledger *ledger, struct hop *hop, const struct log_eve
 {
     static const char discard[] = "discard: ", milter[] = "milter-discard: ";
     struct log_slice rest = ledger->line->rest;
-    (void)event;
-    if ((rest.len > sizeof(discard) &&
+    if (event->discarded ||
+        (rest.len > sizeof(discard) &&
          memcmp(rest.text, discard, sizeof(discard) - 1) == 0) ||
         (rest.len > sizeof(milter) &&
          memcmp(rest.text, milter, sizeof(milter) - 1) == 0)) {
+        hop_discarded(ledger, hop, event);
         end_hop(ledger, hop, HOP_DISCARDED | HOP_REMOVED);
         return;
     }
     hop_limbo_leave(ledger, hop);
     requeued_leave(ledger, hop);
+    if (ledger->line->daemon == LOG_DAEMON_SENDMAIL) /* its from= came before */
+        hop->flags &= ~(uint32_t)(HOP_ACCEPTED | HOP_QUEUED);
     hop->flags |= HOP_REFUSED;
     hop_retire(ledger, hop);
 }
@@ -377,8 +398,15 @@ static void take(struct ledger *ledger, struct hop *hop, const struct log_event 
         hop->flags |= HOP_EXPIRED;
         break;
     case LOG_EVENT_REMOVED:
+        ledger->hosts[hop->host].says_done |= ledger->line->daemon == LOG_DAEMON_SENDMAIL;
         if (!(hop->flags & HOP_REMOVED))
             end_hop(ledger, hop, HOP_REMOVED);
+        break;
+    case LOG_EVENT_EXPANDED:
+        hop_expanded(ledger, hop, event);
+        break;
+    case LOG_EVENT_CLONE:
+        hop_clone(ledger, hop, event->other_id);
         break;
     case LOG_EVENT_DELIVERY:
         hop_delivery(ledger, hop, event);
@@ -386,6 +414,8 @@ static void take(struct ledger *ledger, struct hop *hop, const struct log_event 
     case LOG_EVENT_BOUNCE:
         if (event->notice == LOG_NOTICE_FAILURE && !event->postmaster && !hop->notice)
             hop->notice = text_cut(ledger, hop, event->other_id);
+        if (ledger->line->daemon == LOG_DAEMON_SENDMAIL)
+            hop_notice(ledger, hop, event->other_id);
         break;
     case LOG_EVENT_SUPER:
         by_admin(ledger, hop, event->super);
@@ -412,7 +442,9 @@ static bool begins(const struct ledger *ledger, const struct log_event *event)
 static bool is_early(const struct ledger *ledger, const struct log_event *event)
 {
     return begins(ledger, event) || event->kind == LOG_EVENT_MESSAGE_ID ||
-           event->kind == LOG_EVENT_VERDICT || event->kind == LOG_EVENT_REFUSED;
+           event->kind == LOG_EVENT_VERDICT || event->kind == LOG_EVENT_REFUSED ||
+           (event->kind == LOG_EVENT_HOLD && /* by a rule, before from= */
+            ledger->line->daemon == LOG_DAEMON_SENDMAIL);
 }
 
 bool ledger_take(struct ledger *ledger, const struct log_line *line,

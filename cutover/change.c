@@ -74,12 +74,18 @@ static void add_tally(struct tally *to, const struct tally *from)
     to->own = to->own || from->own;
 }
 
+static bool is_done(const struct changes *changes, char letter)
+{
+    return changes->also_done && strchr(changes->also_done, letter);
+}
+
 /* Counts one mailbox as made, there already, or refused by its state. */
 static void judge(struct changes *changes, struct tally *tally, const char *local,
                   const char *domain, const struct home *home)
 {
     enum transition answer = transition_judge(changes->op, home->state, home->rollback);
-    if (answer == TRANSITION_REFUSED && changes->old_is_done && home->state == HOME_OLD)
+    if (answer == TRANSITION_REFUSED &&
+        is_done(changes, home_letter(home->state, home->rollback)))
         answer = TRANSITION_THERE;
     if (answer == TRANSITION_REFUSED)
         refuse(changes, tally, local, domain, home,
@@ -272,7 +278,7 @@ static void judge_totals(struct changes *changes, const char *domain,
         }
         if (n == 0)
             continue;
-        if (changes->old_is_done && home.state == HOME_OLD) {
+        if (is_done(changes, *letter)) {
             tally->already += n;
             continue;
         }
@@ -371,8 +377,9 @@ static int change_domain(struct changes *changes, const char *domain,
     if (all.wrong_state > 0 && totals_of(changes, domain, &after) == EXIT_DONE) {
         judge_totals(changes, domain, &after, &refused);
         tally->refused = refused.refused;
-        if (changes->old_is_done)
-            tally->already += after.old; /* of the wrong state for the store */
+        for (const char *letter = "olrn"; *letter; letter++)
+            if (is_done(changes, *letter)) /* of the wrong state for the store */
+                tally->already += total_of(&after, *letter);
     }
     return EXIT_DONE;
 }

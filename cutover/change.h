@@ -26,7 +26,8 @@ struct changes {
     const char *const *without;
     bool force;       /* do not ask for the fence */
     bool to_the_end;  /* Ctrl-C does not stop it: it finishes an interrupted one */
-    bool old_is_done; /* rollback: a mailbox at home old was brought back before */
+    const char *also_done; /* letters of homes (home_letter()) that the change refuses,
+                              and that are as good as done here; NULL: none */
     uint64_t total;   /* of the progress bar: the single mailboxes at first, each
                          whole domain adds its own */
     /* results */

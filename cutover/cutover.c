@@ -373,10 +373,10 @@ static bool catch_signals(struct move *move, sigset_t *before)
 static void name_holder(struct move *move)
 {
     const struct passwd *user = getpwuid(geteuid());
-    char when[TIME_TEXT_MAX];
-    snprintf(move->holder, sizeof(move->holder), "%.32s@%s pid %ld since %s",
-             user ? user->pw_name : "?", move->context->conf->hostname, (long)getpid(),
-             time_text((int64_t)time(NULL), when));
+    char who[200], when[TIME_TEXT_MAX];
+    (void)snprintf(who, sizeof(who), "%.32s@%.120s since %s", user ? user->pw_name : "?",
+                   move->context->conf->hostname, time_text((int64_t)time(NULL), when));
+    lease_init(&move->lease, "cutover", move->domain->name, who, MOVE_LEASE_S);
 }
 
 static int start_jobs(struct move *move)

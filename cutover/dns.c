@@ -4,7 +4,7 @@
  *     sluice dns snapshot|check|diff|apply|wait DOMAIN
  *
  * Here are the arguments, the snapshot, and what the other actions share:
- * dns_check.c, dns_apply.c (diff too) and dns_wait.c. Nothing here needs Redis;
+ * dns_check.c, dns_diff.c, dns_apply.c and dns_wait.c. Nothing here needs Redis;
  * check asks it for known senders when it is there.
  *
  * Bugs: DNSSEC signatures are not verified; the servers of the zone are asked
@@ -22,12 +22,25 @@ int dns_task_look(struct dns_task *task, bool resolvers, struct dns_sets *live)
 {
     int code = dns_look_ask(&task->look, resolvers);
     if (code == EXIT_DONE)
-        return dns_look_live(&task->look, live);
+        return dns_look_live(&task->look, true, live);
     message("%s", task->look.trouble);
     return code;
 }
 
-int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char name[64])
+/* What apply is about to write, into snap. false: no memory. */
+static bool note_changes(const struct dns_changes *changes, struct dns_snap *snap)
+{
+    bool ok = true;
+    for (size_t i = 0; changes && ok && i < changes->count; i++) {
+        const struct dns_set *after = &changes->items[i].after;
+        ok = dns_questions_add(&snap->writes, after->name, after->type) &&
+             (after->count == 0 || dns_sets_add_set(&snap->written, after));
+    }
+    return ok;
+}
+
+int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live,
+                      const struct dns_changes *changes, char name[64])
 {
     char error[1024];
     struct dns_snap snap = { .taken = time(NULL),
@@ -35,13 +48,18 @@ int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char n
                              .asked = task->look.questions, /* lent, as the sets */
                              .sets = *live };
     memcpy(snap.zone, task->look.zone, sizeof(snap.zone));
-    if (!dns_snap_write(task->context->conf, task->domain->name, &snap, error,
-                        sizeof(error))) {
-        message("the snapshot cannot be kept: %s", error);
-        return EXIT_SERVICE;
-    }
-    memcpy(name, snap.name, sizeof(snap.name));
-    return EXIT_DONE;
+    if (task->back)
+        memcpy(snap.back_to, task->back->name, sizeof(snap.back_to));
+    bool noted = note_changes(changes, &snap);
+    bool good = noted && dns_snap_write(task->context->conf, task->domain->name, &snap,
+                                        error, sizeof(error));
+    dns_questions_free(&snap.writes);
+    dns_sets_free(&snap.written);
+    if (good)
+        memcpy(name, snap.name, sizeof(snap.name));
+    else
+        message("the snapshot cannot be kept: %s", noted ? error : "out of memory");
+    return good ? EXIT_DONE : EXIT_SERVICE;
 }
 
 /* The snapshot that --back goes to; NULL: a message was printed. */
@@ -50,6 +68,9 @@ static const struct dns_snap *choose_back(const struct dns_task *task)
     const char *name = task->options.snapshot;
     const struct dns_snap *found =
         name ? NULL : dns_snap_last_old(task->snaps, task->snap_count, &task->planned);
+    /* One of a way back that was not whole, perhaps: it is gone on with. */
+    if (found && found->back_to[0])
+        name = found->back_to;
     for (size_t i = 0; name && i < task->snap_count; i++)
         if (strcmp(task->snaps[i].name, name) == 0)
             found = &task->snaps[i];
@@ -73,7 +94,10 @@ enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set 
     if (reply->outcome == DNS_FAILED)
         return reply->error[0] ? DNS_UNKNOWN : DNS_UNASKED;
     enum dns_state state = DNS_UNKNOWN;
-    if (dns_plan_scope(planned, dns_look_set(&task->look, question, server), &scope))
+    const struct dns_set *live = dns_look_set(&task->look, question, server);
+    if (planned->count == 0 && dns_look_wild(&task->look, question))
+        live = NULL; /* of a wildcard: not in the zone */
+    if (dns_plan_scope(planned, live, &scope))
         state = dns_plan_state(
             planned, dns_sets_find(&scope, planned->name, planned->type), elsewhere);
     dns_sets_free(&scope);
@@ -97,7 +121,7 @@ bool dns_task_lowered(const struct dns_task *task)
 {
     struct dns_sets live = { 0 };
     struct dns_changes changes = { 0 };
-    bool known = dns_look_live(&task->look, &live) == EXIT_DONE &&
+    bool known = dns_look_live(&task->look, true, &live) == EXIT_DONE &&
                  dns_plan_changes(&task->planned, &live, DNS_AIM_TTL, &changes);
     size_t count = changes.count;
     dns_changes_free(&changes);
@@ -122,7 +146,7 @@ static int snapshot(struct dns_task *task)
     size_t records = 0;
     int code = dns_task_look(task, false, &live);
     if (code == EXIT_DONE && !task->context->dry_run)
-        code = dns_task_snapshot(task, &live, name);
+        code = dns_task_snapshot(task, &live, NULL, name);
     for (size_t i = 0; i < live.count; i++)
         records += live.items[i].count;
     if (code == EXIT_DONE) {
@@ -183,35 +207,42 @@ static bool is_part(const struct part *part, const struct dns_set *set)
            strcmp(part->name, set->name) == 0;
 }
 
-/* --only, --except: leaves a part of the plan. */
-static int take_part(struct dns_task *task)
+/* Which of sets --only or --except name. */
+static int find_parts(const struct dns_task *task, const char *option,
+                      const struct option_list *list, const struct dns_sets *sets,
+                      bool named[DNS_SETS_MAX])
 {
-    const struct option_list *only = &task->options.only, *except = &task->options.except;
-    const struct option_list *list = only->count > 0 ? only : except;
-    bool named[DNS_SETS_MAX] = { false };
-    struct dns_sets part = { 0 };
     struct part is;
     for (size_t i = 0; i < list->count; i++) {
-        const char *option = list == only ? "only" : "except";
         int code = take_word(task, option, list->items[i], &is);
         bool known = false;
-        for (size_t s = 0; s < task->planned.count && code == EXIT_DONE; s++)
-            if (is_part(&is, &task->planned.items[s]))
+        for (size_t s = 0; s < sets->count && code == EXIT_DONE; s++)
+            if (is_part(&is, &sets->items[s]))
                 named[s] = known = true;
         if (code == EXIT_DONE && !known) {
-            message("--%s %s: %s has no such record section in %s", option,
-                    list->items[i], task->domain->name, task->context->conf->path);
+            message(task->back ? "--%s %s: the snapshot of %s knows nothing of it (%s)"
+                               : "--%s %s: %s has no such record section in %s",
+                    option, list->items[i], task->domain->name,
+                    task->back ? task->back->name : task->context->conf->path);
             code = EXIT_DATA;
         }
         if (code != EXIT_DONE)
             return code;
     }
-    if (list->count == 0)
-        return EXIT_DONE;
+    return EXIT_DONE;
+}
+
+/* Leaves the named sets of the plan (only), or all others. */
+static int narrow(struct dns_task *task, const bool named[DNS_SETS_MAX], bool only)
+{
+    struct dns_sets part = { 0 };
     bool good = true;
     for (size_t s = 0; s < task->planned.count && good; s++)
-        if (named[s] == (list == only))
+        if (named[s] == only) {
             good = dns_sets_add_set(&part, &task->planned.items[s]);
+            if (good)
+                part.items[part.count - 1].whole = task->planned.items[s].whole;
+        }
     dns_sets_free(&task->planned);
     task->planned = part;
     if (good && part.count > 0)
@@ -221,20 +252,69 @@ static int take_part(struct dns_task *task)
     return good ? EXIT_DATA : EXIT_SERVICE;
 }
 
-/* --back: all that the snapshot knows of is asked, too; wait has it as its plan. */
-static int take_back(struct dns_task *task)
+/* diff and apply --back, whose plan stays whole: it tells what sluice wrote. */
+static int narrow_back(struct dns_task *task, const struct dns_sets *sets,
+                       const bool named[DNS_SETS_MAX], bool only)
 {
-    bool ok = true;
+    bool good = true;
+    for (size_t s = 0; s < sets->count && good; s++)
+        if (named[s] || only)
+            good = dns_questions_add(named[s] && only ? &task->forced : &task->skipped,
+                                     sets->items[s].name, sets->items[s].type);
+    if (!good)
+        message("out of memory");
+    return good ? EXIT_DONE : EXIT_SERVICE;
+}
+
+/* --only, --except: a part of the plan, or of the snapshot. */
+static int take_part(struct dns_task *task, bool waits)
+{
+    const struct option_list *only = &task->options.only, *except = &task->options.except;
+    const struct option_list *list = only->count > 0 ? only : except;
+    bool named[DNS_SETS_MAX] = { false };
+    struct dns_sets sets = { 0 };
+    int code = EXIT_SERVICE;
+    if (list->count == 0)
+        return EXIT_DONE;
+    const char *option = list == only ? "only" : "except";
+    if (!task->back || waits) {
+        code = find_parts(task, option, list, &task->planned, named);
+        return code == EXIT_DONE ? narrow(task, named, list == only) : code;
+    }
+    if (dns_plan_of_snapshot(&task->back->asked, &task->back->sets, &sets))
+        code = find_parts(task, option, list, &sets, named);
+    else
+        message("out of memory");
+    if (code == EXIT_DONE)
+        code = narrow_back(task, &sets, named, list == only);
+    dns_sets_free(&sets);
+    return code;
+}
+
+/* --back: wait has the snapshot as its plan. */
+static int take_back(struct dns_task *task, bool waits)
+{
     if (!task->options.back)
         return EXIT_DONE;
+    if (!(task->back = choose_back(task)))
+        return EXIT_DATA;
+    if (!waits)
+        return EXIT_DONE;
+    dns_sets_free(&task->planned);
+    if (dns_plan_of_snapshot(&task->back->asked, &task->back->sets, &task->planned))
+        return EXIT_DONE;
+    message("out of memory");
+    return EXIT_SERVICE;
+}
+
+/* --back: all that the snapshot knows of is asked, too. */
+static int ask_for_back(struct dns_task *task)
+{
+    bool ok = true;
     const struct dns_questions *asked = &task->back->asked;
     for (size_t i = 0; ok && i < asked->count; i++)
         ok = dns_questions_add(&task->look.questions, asked->items[i].name,
                                asked->items[i].type);
-    if (ok && strcmp(task->action, "wait") == 0) {
-        dns_sets_free(&task->planned);
-        ok = dns_plan_of_snapshot(asked, &task->back->sets, &task->planned);
-    }
     if (!ok)
         message("out of memory");
     return ok ? EXIT_DONE : EXIT_SERVICE;
@@ -255,19 +335,22 @@ static int run(struct dns_task *task, int (*action)(struct dns_task *))
                               &task->snap_count, error, sizeof(error))) {
         message("%s", error);
     } else {
-        code = take_part(task);
-        if (code == EXIT_DONE && task->options.back && !(task->back = choose_back(task)))
-            code = EXIT_DATA;
+        bool waits = action == dns_wait;
+        code = take_back(task, waits);
+        if (code == EXIT_DONE)
+            code = take_part(task, waits);
         if (code == EXIT_DONE)
             code = dns_look_open(&task->look, task->context->conf, task->domain);
-        if (code == EXIT_DONE)
-            code = take_back(task);
+        if (code == EXIT_DONE && task->back)
+            code = ask_for_back(task);
         if (code == EXIT_DONE)
             code = action(task);
         dns_look_close(&task->look);
     }
     dns_snap_free_all(task->snaps, task->snap_count);
     dns_sets_free(&task->planned);
+    dns_questions_free(&task->forced);
+    dns_questions_free(&task->skipped);
     return code;
 }
 
@@ -279,6 +362,9 @@ static bool usable(const struct dns_options *options, const char *action)
         message("--back and --snapshot are for diff, apply and wait");
     else if (options->yes && strcmp(action, "apply") != 0)
         message("--yes is for apply");
+    else if (options->try_only &&
+             (strcmp(action, "apply") != 0 || options->back || options->lower_ttl))
+        message("--try is for apply, without --back and --lower-ttl");
     else if (options->format && strcmp(action, "diff") != 0)
         message("--format is for diff");
     else if (options->senders && strcmp(action, "check") != 0)
@@ -289,8 +375,6 @@ static bool usable(const struct dns_options *options, const char *action)
         message("--lower-ttl is for diff, apply and wait");
     else if ((options->rules || options->rule.count > 0) && strcmp(action, "check") != 0)
         message("--rules and --rule are for check");
-    else if ((options->only.count > 0 || options->except.count > 0) && options->back)
-        message("--back goes back with all of a snapshot: no --only, no --except");
     else if (options->only.count > 0 && options->except.count > 0)
         message("--only or --except, not both");
     else if (options->back && options->lower_ttl)
@@ -314,6 +398,7 @@ int command_dns(struct command_context *context, int argc, char **argv)
         { "back", OPTION_FLAG, &options->back },
         { "lower-ttl", OPTION_FLAG, &options->lower_ttl },
         { "yes", OPTION_FLAG, &options->yes },
+        { "try", OPTION_FLAG, &options->try_only },
         { "snapshot", OPTION_TEXT, &options->snapshot },
         { "format", OPTION_TEXT, &options->format },
         { "senders", OPTION_TEXT, &options->senders },

@@ -5,6 +5,7 @@
 #define SLUICE_DNS_H
 
 #include "command.h"
+#include "dns_back.h"
 #include "dns_look.h"
 #include "dns_plan.h"
 #include "dns_snap.h"
@@ -13,6 +14,7 @@
 
 struct dns_options {
     bool back, lower_ttl, yes;
+    bool try_only; /* an update without a change: whether it would be taken */
     bool rules;              /* check: the rules alone, on what the zone will be */
     struct option_list rule; /* check: the named rules alone, as "ns" or "spf" */
     const char *snapshot, *format, *senders;
@@ -27,18 +29,21 @@ struct dns_task {
     const struct conf_domain *domain;
     struct dns_look look;
     struct dns_sets planned;
-    const struct dns_snap *back; /* --back: the snapshot it goes to */
-    struct dns_snap *snaps;      /* oldest first */
+    const struct dns_snap *back;  /* --back: the snapshot it goes to */
+    struct dns_questions forced;  /* --back --only: these, whatever is live */
+    struct dns_questions skipped; /* --back: not these */
+    struct dns_snap *snaps;       /* oldest first */
     size_t snap_count;
 };
 
-/* Asks the zone's servers; live, which is empty, gets the sets. */
+/* Asks the zone's servers; live, which is empty, gets the sets, with the longest TTLs. */
 int dns_task_look(struct dns_task *task, bool resolvers, struct dns_sets *live);
-/* What to change, by the options. *from: the snapshot that it goes back to, or NULL. */
-int dns_task_changes(struct dns_task *task, const struct dns_sets *live,
-                     struct dns_changes *changes, const struct dns_snap **from);
-/* Keeps live as a snapshot; name is its name. */
-int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live, char name[64]);
+/* What to change, by the options, and on the way back what stays. To be freed. */
+int dns_task_changes(struct dns_task *task, struct dns_back *out);
+/* Keeps live as a snapshot, and with it what is now written (changes; NULL: nothing);
+ * name is its name. */
+int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live,
+                      const struct dns_changes *changes, char name[64]);
 /* How a planned set stands on a server; counts only authoritative ones. */
 enum dns_state dns_task_state(const struct dns_task *task, const struct dns_set *planned,
                               size_t server, bool elsewhere);
@@ -54,8 +59,11 @@ bool dns_task_lowered(const struct dns_task *task);
 #define DNS_NOTE_LOWERED "lowered"
 /* A document with command, action and domain. */
 doc *dns_task_document(const struct dns_task *task);
-void dns_task_print_changes(const struct dns_changes *changes);
-void dns_task_document_changes(doc *document, const struct dns_changes *changes);
+/* What changes, and what stays. */
+void dns_task_print_changes(const struct dns_back *back);
+void dns_task_document_changes(doc *document, const struct dns_back *back);
+/* EXIT_CHECK after a message when something stays that sluice wrote. */
+int dns_task_say_left(const struct dns_task *task, const struct dns_back *back);
 
 int dns_check(struct dns_task *task);
 int dns_diff(struct dns_task *task);

@@ -1,11 +1,11 @@
 /*
- * sluice dns diff, sluice dns apply: what to change, and changing it.
+ * sluice dns apply: changes the zone, or goes back to a snapshot.
  *
- * apply keeps a snapshot first, writes the nsupdate batch beside it, asks, sends
- * the update (or runs the configured command with the batch's path as its last
- * argument), and looks until every authoritative server has it. The update does
- * nothing when the zone has changed since it was looked at, so that running
- * apply again is always safe: exit 75 then.
+ * It asks, keeps a snapshot with what is then written, sends the update (or runs the
+ * configured command with an nsupdate batch's path as its last argument), and looks
+ * until every authoritative server has it. The update does nothing when the zone has
+ * changed since it was looked at, so that running apply again is always safe: exit 75
+ * then. What of the way back others have changed stays: exit 1, when the rest is done.
  */
 #include <errno.h>
 #include <poll.h>
@@ -25,148 +25,6 @@
 #define COMMAND_MS 300000
 #define ASK_MS     600000 /* older than that the comparison is not to be acted on */
 #define BATCH_NAME "last.nsupdate"
-
-/* ---- what to change ------------------------------------------------------- */
-
-int dns_task_changes(struct dns_task *task, const struct dns_sets *live,
-                     struct dns_changes *changes, const struct dns_snap **from)
-{
-    bool ok;
-    *changes = (struct dns_changes){ 0 };
-    *from = NULL;
-    if (task->options.back) {
-        *from = task->back;
-        ok =
-            dns_plan_back(&(*from)->asked, &(*from)->sets, &task->planned, live, changes);
-    } else {
-        const struct dns_set *conflict = dns_plan_conflict(&task->planned, live);
-        if (conflict && !task->options.lower_ttl) {
-            message("%s has %s records, and its planned CNAME must stand alone: remove "
-                    "them, or plan another name",
-                    conflict->name, dns_type_name(conflict->type));
-            return EXIT_CHECK;
-        }
-        ok = dns_plan_changes(&task->planned, live,
-                              task->options.lower_ttl ? DNS_AIM_TTL : DNS_AIM_PLAN,
-                              changes);
-    }
-    if (ok)
-        return EXIT_DONE;
-    message("out of memory");
-    return EXIT_SERVICE;
-}
-
-/* ---- showing it ----------------------------------------------------------- */
-
-static void change_rows(struct sheet *sheet, const struct dns_set *set,
-                        const struct dns_set *other, const char *sign)
-{
-    char ttl[16];
-    snprintf(ttl, sizeof(ttl), "%u", (unsigned)set->ttl);
-    for (size_t i = 0; i < set->count; i++) {
-        bool same = dns_set_has(other, set->values[i]);
-        const char *cells[] = { same && set->ttl == other->ttl ? "" : sign, set->name,
-                                dns_type_name(set->type), ttl, set->values[i] };
-        if (!same || sign[0] == '+' || set->ttl != other->ttl)
-            sheet_row(sheet, cells);
-    }
-}
-
-void dns_task_print_changes(const struct dns_changes *changes)
-{
-    static const char *const headers[] = { "", "name", "type", ">TTL", "value" };
-    struct sheet *sheet = sheet_new(headers, sizeof(headers) / sizeof(headers[0]));
-    for (size_t i = 0; i < changes->count; i++) {
-        const struct dns_change *change = &changes->items[i];
-        change_rows(sheet, &change->before, &change->after, "-");
-        change_rows(sheet, &change->after, &change->before, "+");
-    }
-    sheet_print(sheet);
-}
-
-static void document_set(doc *object, const char *key, const struct dns_set *set)
-{
-    doc *half = doc_put(object, key, doc_object());
-    doc *values = doc_put(half, "values", doc_array());
-    for (size_t i = 0; i < set->count; i++)
-        doc_add_text(values, set->values[i]);
-    if (set->count > 0)
-        doc_number(half, "ttl", set->ttl);
-}
-
-void dns_task_document_changes(doc *document, const struct dns_changes *changes)
-{
-    doc *list = doc_put(document, "changes", doc_array());
-    for (size_t i = 0; i < changes->count; i++) {
-        const struct dns_change *change = &changes->items[i];
-        doc *object = doc_add(list, doc_object());
-        doc_text(object, "name", change->after.name);
-        doc_text(object, "type", dns_type_name(change->after.type));
-        document_set(object, "before", &change->before);
-        document_set(object, "after", &change->after);
-    }
-}
-
-/* Line by line: print() takes one, and values are long. */
-static void print_lines(const char *text)
-{
-    if (!out_is_json())
-        fputs(text, stdout);
-}
-
-static void print_all(const struct dns_task *task, const struct dns_changes *changes,
-                      const char *zone, const char *batch)
-{
-    const char *format = task->options.format;
-    if (!format && changes->count > 0)
-        print("%s, %zu %s of records to change%s%s:", task->domain->name, changes->count,
-              changes->count == 1 ? "set" : "sets",
-              task->back ? ", the way back to snapshot " : "",
-              task->back ? task->back->name : "");
-    if (changes->count == 0 && !format)
-        print("%s: nothing to change", task->domain->name);
-    if (changes->count > 0 && (!format || strcmp(format, "table") == 0))
-        dns_task_print_changes(changes);
-    if (changes->count > 0 && !format) {
-        print("%s", "");
-        print("Zone-file lines:");
-    }
-    if (changes->count > 0 && (!format || strcmp(format, "zone") == 0))
-        print_lines(zone);
-    if (changes->count > 0 && !format) {
-        print("%s", "");
-        print("For nsupdate:");
-    }
-    if (changes->count > 0 && (!format || strcmp(format, "nsupdate") == 0))
-        print_lines(batch);
-}
-
-int dns_diff(struct dns_task *task)
-{
-    struct dns_sets live = { 0 };
-    struct dns_changes changes = { 0 };
-    const struct dns_snap *from = NULL;
-    int code = dns_task_look(task, false, &live);
-    if (code == EXIT_DONE)
-        code = dns_task_changes(task, &live, &changes, &from);
-    if (code == EXIT_DONE) {
-        char *zone = dns_plan_zone_lines(&changes);
-        char *batch = dns_plan_nsupdate(&changes, task->look.zone, NULL, 0);
-        doc *document = dns_task_document(task);
-        if (zone && batch)
-            print_all(task, &changes, zone, batch);
-        doc_text(document, "snapshot", from ? from->name : NULL);
-        dns_task_document_changes(document, &changes);
-        doc_text(document, "zone_lines", zone);
-        doc_text(document, "nsupdate", batch);
-        doc_print(document);
-        free(zone);
-        free(batch);
-    }
-    dns_changes_free(&changes);
-    dns_sets_free(&live);
-    return code;
-}
 
 /* ---- changing it ---------------------------------------------------------- */
 
@@ -191,12 +49,16 @@ static bool find_primary(struct dns_task *task, const struct dns_sets *live,
             *out = task->look.servers[s];
             return true;
         }
-    struct dns_reply reply;
-    dns_look_resolve(&task->look, primary, DNS_A, &reply);
-    const struct dns_set *set = dns_sets_find(&reply.answer, primary, DNS_A);
-    bool ok = set && set->count > 0 &&
-              netaddr_parse(set->values[0], strlen(set->values[0]), &out->address);
-    dns_reply_free(&reply);
+    static const enum dns_type types[] = { DNS_A, DNS_AAAA };
+    bool ok = false;
+    for (size_t t = 0; t < 2 && !ok; t++) {
+        struct dns_reply reply;
+        dns_look_resolve(&task->look, primary, types[t], &reply);
+        const struct dns_set *set = dns_sets_find(&reply.answer, primary, types[t]);
+        ok = set && set->count > 0 &&
+             netaddr_parse(set->values[0], strlen(set->values[0]), &out->address);
+        dns_reply_free(&reply);
+    }
     memcpy(out->name, primary, sizeof(primary));
     if (!ok)
         message("%s: the primary %s has no address: name the server that takes updates, "
@@ -244,6 +106,44 @@ static int run_command(struct dns_task *task, const char *batch)
     return capture.status == 0 ? EXIT_DONE : capture.status < 0 ? EXIT_AGAIN : EXIT_CHECK;
 }
 
+static bool replaces(const struct dns_changes *changes, const struct dns_set *after)
+{
+    for (size_t i = 0; i < changes->count; i++)
+        if (changes->items[i].before.count > 0 &&
+            strcmp(changes->items[i].before.name, after->name) == 0)
+            return true;
+    return false;
+}
+
+/* A server that signs the zone may pass over a CNAME in the place of a record that the
+ * same update removes, since the signature is still there (Knot 3.2 does): then the name
+ * is gone. So it is added once more, where there is nothing; else this does nothing. */
+static void add_again(const struct dns_task *task, const struct dns_changes *changes,
+                      const struct dns_server *server, const struct dns_key *key)
+{
+    char why[DNS_ERROR_MAX];
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct dns_set *after = &changes->items[i].after;
+        if (after->type != DNS_CNAME || after->count == 0 || !replaces(changes, after))
+            continue;
+        struct dns_change alone = { .before = { .name = after->name, .type = DNS_CNAME },
+                                    .after = *after };
+        const struct dns_changes one = { .items = &alone, .count = 1 };
+        /* Whatever comes of it: the servers are asked next. */
+        (void)dns_ask_update(server, task->look.zone, &one, key,
+                             task->context->conf->dns.timeout * 2, why);
+    }
+}
+
+static bool is_asked(const struct dns_look *look, const struct dns_server *server)
+{
+    for (size_t s = 0; s < look->server_count; s++)
+        if (look->servers[s].port == server->port &&
+            netaddr_equal(&look->servers[s].address, &server->address))
+            return true;
+    return false;
+}
+
 static int send_update(struct dns_task *task, const struct dns_changes *changes,
                        const struct dns_server *server)
 {
@@ -254,9 +154,11 @@ static int send_update(struct dns_task *task, const struct dns_changes *changes,
         message("%s", error);
         return EXIT_CONFIGURATION;
     }
+    const struct dns_key *with = dns->key_file ? &key : NULL;
     enum dns_update update =
-        dns_ask_update(server, task->look.zone, changes, dns->key_file ? &key : NULL,
-                       dns->timeout * 2, why);
+        dns_ask_update(server, task->look.zone, changes, with, dns->timeout * 2, why);
+    if (update == DNS_UPDATE_DONE)
+        add_again(task, changes, server, with);
     if (dns->key_file)
         dns_key_forget(&key);
     dns_server_text(server, text);
@@ -270,7 +172,9 @@ static int send_update(struct dns_task *task, const struct dns_changes *changes,
         message("%s refuses the update: %s; nothing was changed", text, why);
         return EXIT_CHECK;
     case DNS_UPDATE_CONFLICT:
-        message("%s: %s; nothing was changed, run the same command again", text, why);
+        message("%s: %s%s; nothing was changed, run the same command again", text, why,
+                is_asked(&task->look, server) ? ""
+                                              : " (or the name servers lag behind it)");
         return EXIT_AGAIN;
     case DNS_UPDATE_UNCERTAIN:
         break;
@@ -279,42 +183,107 @@ static int send_update(struct dns_task *task, const struct dns_changes *changes,
     return EXIT_AGAIN;
 }
 
+static const struct dns_change *change_of(const struct dns_changes *changes,
+                                          const struct dns_set *after)
+{
+    for (size_t i = 0; i < changes->count; i++)
+        if (changes->items[i].after.type == after->type &&
+            strcmp(changes->items[i].after.name, after->name) == 0)
+            return &changes->items[i];
+    return NULL;
+}
+
+/* Whether a server has this set as it shall be. */
+static bool has_set(const struct dns_task *task, const struct dns_changes *changes,
+                    const struct dns_set *after, size_t server)
+{
+    static const struct dns_set none = { 0 };
+    size_t question = dns_look_question(&task->look, after->name, after->type);
+    if (question == SIZE_MAX)
+        return true;
+    const struct dns_change *change = change_of(changes, after);
+    const struct dns_set *live = dns_look_set(&task->look, question, server);
+    if (after->count == 0 && dns_look_wild(&task->look, question))
+        live = NULL; /* a wildcard stands in */
+    if (dns_look_reply(&task->look, question, server)->outcome == DNS_FAILED ||
+        !dns_set_same(live ? live : &none, after))
+        return false;
+    /* Of what was sent by an earlier try nothing tells whether it was the TTL alone. */
+    bool by_ttl = task->options.lower_ttl || task->options.back ||
+                  (change && dns_set_same(&change->before, after));
+    return !by_ttl || !live || live->ttl == after->ttl;
+}
+
 /* Whether every authoritative server has every set as it shall be. */
 static bool has_all(const struct dns_task *task, const struct dns_changes *changes,
                     size_t *behind)
 {
-    const struct dns_look *look = &task->look;
-    for (size_t s = 0; s < look->server_count; s++)
-        for (size_t i = 0; i < changes->count; i++) {
-            const struct dns_set *after = &changes->items[i].after;
-            size_t question = dns_look_question(look, after->name, after->type);
-            const struct dns_set none = { 0 };
-            const struct dns_set *live =
-                question == SIZE_MAX ? NULL : dns_look_set(look, question, s);
-            bool ttl_alone = dns_set_same(&changes->items[i].before, after);
-            *behind = s;
-            if (question != SIZE_MAX &&
-                (dns_look_reply(look, question, s)->outcome == DNS_FAILED ||
-                 !dns_set_same(live ? live : &none, after) ||
-                 (ttl_alone && live && live->ttl != after->ttl)))
+    for (size_t s = 0; s < task->look.server_count; s++)
+        for (size_t i = 0; i < changes->after.count; i++)
+            if (!has_set(task, changes, &changes->after.items[i], s)) {
+                *behind = s;
                 return false;
-        }
+            }
     return true;
 }
 
-static int wait_for_servers(struct dns_task *task, const struct dns_changes *changes)
+/* What a server that is behind has to say for itself; "": nothing. */
+static const char *error_of(const struct dns_task *task, size_t server)
+{
+    for (size_t q = 0; q < task->look.questions.count; q++)
+        if (dns_look_reply(&task->look, q, server)->outcome == DNS_FAILED)
+            return dns_look_reply(&task->look, q, server)->error;
+    return "";
+}
+
+static void say_behind(const struct dns_task *task, size_t behind,
+                       const struct dns_server *updated, bool sent)
+{
+    const struct dns_look *look = &task->look;
+    const char *head = sent ? "sent" : "nothing to change";
+    char text[DNS_SERVER_TEXT];
+    if (command_stopped()) {
+        message("interrupted: %s; run the same command again, it goes on from here",
+                sent ? "the changes are sent" : "nothing was changed");
+        return;
+    }
+    if (behind >= look->server_count) {
+        message("%s, but %s; run the same command again", head, look->trouble);
+        return;
+    }
+    dns_server_text(&look->servers[behind], text);
+    const char *error = error_of(task, behind);
+    if (error[0])
+        message("%s, but %s does not say whether it has it: %s; look with sluice dns "
+                "check %s, or run the same command again",
+                head, text, error, task->domain->name);
+    else if (updated && updated->port == look->servers[behind].port &&
+             netaddr_equal(&updated->address, &look->servers[behind].address))
+        message(
+            "sent, but %s has not taken it over yet: is something else at that name "
+            "(nothing may stand beside a CNAME), or its zone frozen? Look at its log, "
+            "and with sluice dns check %s, or run the same command again",
+            text, task->domain->name);
+    else
+        message("%s, but %s has not taken it over yet: look with sluice dns check %s, or "
+                "run the same command again",
+                head, text, task->domain->name);
+}
+
+/* sent: else nothing was to be changed, by what was just asked. updated: the server that
+ * took the update; NULL: none, or not known. */
+static int wait_for_servers(struct dns_task *task, const struct dns_changes *changes,
+                            const struct dns_server *updated, bool sent)
 {
     char text[DNS_SERVER_TEXT];
     int seconds = task->options.timeout ? task->options.timeout : AGREE_S;
     int64_t end = clock_ms() + (int64_t)seconds * 1000;
-    size_t behind = 0;
+    size_t behind = SIZE_MAX;
+    int code = sent ? dns_look_ask(&task->look, false) : EXIT_DONE;
+    if (code == EXIT_DONE && has_all(task, changes, &behind))
+        return EXIT_DONE;
     progress_begin("dns", 0);
     for (;;) {
-        int code = dns_look_ask(&task->look, false);
-        if (code == EXIT_DONE && has_all(task, changes, &behind)) {
-            progress_end();
-            return EXIT_DONE;
-        }
         if (code == EXIT_DONE)
             dns_server_text(&task->look.servers[behind], text);
         else
@@ -322,17 +291,15 @@ static int wait_for_servers(struct dns_task *task, const struct dns_changes *cha
         progress_set(0, "%s has not taken it over yet", text);
         if (clock_ms() >= end || !command_sleep(POLL_MS))
             break;
+        behind = SIZE_MAX;
+        code = dns_look_ask(&task->look, false);
+        if (code == EXIT_DONE && has_all(task, changes, &behind)) {
+            progress_end();
+            return EXIT_DONE;
+        }
     }
     progress_end();
-    if (command_stopped())
-        message(
-            "interrupted: the changes are sent; run the same command again, it goes on "
-            "from here");
-    else
-        message(
-            "sent, but %s has not taken it over yet: look with sluice dns check %s, or "
-            "run the same command again",
-            text, task->domain->name);
+    say_behind(task, behind, updated, sent);
     return EXIT_AGAIN;
 }
 
@@ -378,9 +345,9 @@ static int keep_after(struct dns_task *task)
 {
     struct dns_sets live = { 0 };
     char name[64];
-    int code = dns_look_live(&task->look, &live);
+    int code = dns_look_live(&task->look, true, &live);
     if (code == EXIT_DONE)
-        code = dns_task_snapshot(task, &live, name);
+        code = dns_task_snapshot(task, &live, NULL, name);
     dns_sets_free(&live);
     return code;
 }
@@ -401,7 +368,7 @@ static int change(struct dns_task *task, const struct dns_sets *live,
         return EXIT_DONE;
     int code = ask_first(task, text);
     if (code == EXIT_DONE)
-        code = dns_task_snapshot(task, live, name);
+        code = dns_task_snapshot(task, live, changes, name);
     if (code != EXIT_DONE)
         return code;
     dns_snap_forget(task->context->conf, task->domain->name, DNS_NOTE_AGREED);
@@ -414,42 +381,80 @@ static int change(struct dns_task *task, const struct dns_sets *live,
         code = send_update(task, changes, &server);
     }
     if (code == EXIT_DONE)
-        code = wait_for_servers(task, changes);
+        code = wait_for_servers(task, changes, by_command ? NULL : &server, true);
     return code == EXIT_DONE ? keep_after(task) : code;
+}
+
+static void show_done(struct dns_task *task, const struct dns_back *back,
+                      const char *name)
+{
+    size_t count = back->changes.count;
+    if (count == 0)
+        print("%s: nothing to change", task->domain->name);
+    else
+        print("%s: %zu %s of records %s%s%s", task->domain->name, count,
+              count == 1 ? "set" : "sets",
+              task->context->dry_run ? "would be changed"
+                                     : "changed, every authoritative server has them",
+              name[0] ? "; as it was before: snapshot " : "", name);
+    doc *document = dns_task_document(task);
+    doc_flag(document, "dry_run", task->context->dry_run);
+    doc_text(document, "snapshot", name[0] ? name : NULL);
+    doc_text(document, "back_to", task->back ? task->back->name : NULL);
+    dns_task_document_changes(document, back);
+    doc_print(document);
+}
+
+/* An update that has no change in it: the server looks at the key, and whether that may
+ * change the zone, before it looks for a change (RFC 2136 3.3). What a command needs
+ * cannot be tried. */
+static int try_update(struct dns_task *task, const struct dns_sets *live)
+{
+    const struct conf_dns *dns = &task->context->conf->dns;
+    const struct dns_changes none = { 0 };
+    struct dns_server server;
+    char text[DNS_SERVER_TEXT];
+    if (dns->command) {
+        print("%s: changes go through %s, which cannot be tried", task->domain->name,
+              dns->command[0]);
+        return EXIT_DONE;
+    }
+    if (!find_primary(task, live, &server))
+        return EXIT_SERVICE;
+    int code = send_update(task, &none, &server);
+    if (code == EXIT_DONE)
+        print("%s: %s takes updates%s; nothing was changed", task->domain->name,
+              dns_server_text(&server, text),
+              dns->key_file ? " with this key" : " without a key");
+    return code;
 }
 
 int dns_apply(struct dns_task *task)
 {
     struct dns_sets live = { 0 };
-    struct dns_changes changes = { 0 };
-    const struct dns_snap *from = NULL;
+    struct dns_back back = { 0 };
     char name[64] = "";
     int code = dns_task_look(task, false, &live);
+    if (code == EXIT_DONE && task->options.try_only) {
+        code = try_update(task, &live);
+        dns_sets_free(&live);
+        return code;
+    }
     if (code == EXIT_DONE)
-        code = dns_task_changes(task, &live, &changes, &from);
-    size_t count = changes.count;
-    if (code == EXIT_DONE && count > 0) {
-        dns_task_print_changes(&changes);
+        code = dns_task_changes(task, &back);
+    if (code == EXIT_DONE) {
+        dns_task_print_changes(&back);
         fflush(stdout);
-        code = change(task, &live, &changes, name);
+        if (back.changes.count > 0)
+            code = change(task, &live, &back.changes, name);
+        else if (!task->context->dry_run)
+            code = wait_for_servers(task, &back.changes, NULL, false);
     }
     if (code == EXIT_DONE) {
-        if (count == 0)
-            print("%s: nothing to change", task->domain->name);
-        else
-            print("%s: %zu %s of records %s%s%s", task->domain->name, count,
-                  count == 1 ? "set" : "sets",
-                  task->context->dry_run ? "would be changed"
-                                         : "changed, every authoritative server has them",
-                  name[0] ? "; as it was before: snapshot " : "", name);
-        doc *document = dns_task_document(task);
-        doc_flag(document, "dry_run", task->context->dry_run);
-        doc_text(document, "snapshot", name[0] ? name : NULL);
-        doc_text(document, "back_to", from ? from->name : NULL);
-        dns_task_document_changes(document, &changes);
-        doc_print(document);
+        show_done(task, &back, name);
+        code = dns_task_say_left(task, &back);
     }
-    dns_changes_free(&changes);
+    dns_back_free(&back);
     dns_sets_free(&live);
     return code;
 }

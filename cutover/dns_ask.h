@@ -1,6 +1,5 @@
 /*
- * dns_ask: questions to DNS servers, and updates (RFC 2136) with TSIG. The only
- * file that knows ldns.
+ * dns_ask: questions to DNS servers, and updates (RFC 2136) with TSIG.
  */
 #ifndef SLUICE_DNS_ASK_H
 #define SLUICE_DNS_ASK_H

@@ -24,6 +24,7 @@ struct dns_look {
     size_t server_count;
     struct dns_questions questions;
     struct dns_reply *replies; /* [question][server, then resolver] */
+    bool *wild;                /* [question]: the best server makes it of a wildcard */
     size_t best;               /* the primary, or the one with the highest serial */
     char trouble[DNS_SERVER_TEXT + DNS_ERROR_MAX + 320]; /* of the last dns_look_ask() */
 };
@@ -46,12 +47,20 @@ const struct dns_set *dns_look_set(const struct dns_look *look, size_t question,
 /* SIZE_MAX: not asked. */
 size_t dns_look_question(const struct dns_look *look, const char *name,
                          enum dns_type type);
-/* The zone's sets as the best server has them, each with the highest TTL of all
- * servers. EXIT_DONE, or another exit code after a message. */
-int dns_look_live(const struct dns_look *look, struct dns_sets *out);
+/* Whether the live set of this question is of a wildcard, and not in the zone. */
+bool dns_look_wild(const struct dns_look *look, size_t question);
+/* The zone's sets as the best server has them, but those of wildcards; longest: each with
+ * the highest TTL of all servers, which is how long a cache may hold it. EXIT_DONE, or
+ * another exit code after a message. */
+int dns_look_live(const struct dns_look *look, bool longest, struct dns_sets *out);
 /* How long the absence of a name is kept by caches; 0: not known. */
 uint32_t dns_look_negative(const struct dns_look *look);
 
+/* The configured resolvers, or those of the host. */
+void dns_servers_resolvers(struct dns_look *look);
+/* Finds the zone, its delegation and its servers. EXIT_DONE, or another exit code after a
+ * message. */
+int dns_servers_find(struct dns_look *look);
 /* One question to the resolvers, the first that answers; an error names it. To be
  * freed. */
 void dns_look_resolve(struct dns_look *look, const char *name, enum dns_type type,

@@ -134,7 +134,7 @@ bool dns_plan_scope(const struct dns_set *planned, const struct dns_set *live,
 {
     for (size_t i = 0; live && i < live->count; i++)
         if (stands_for(planned, live->values[i]) &&
-            !dns_sets_add(out, live->name, live->type, live->ttl, live->values[i]))
+            !dns_sets_add_of(out, live, i, live->ttl))
             return false;
     return true;
 }
@@ -165,8 +165,7 @@ enum dns_state dns_plan_state(const struct dns_set *planned, const struct dns_se
 
 /* ---- changes -------------------------------------------------------------- */
 
-/* after holds, for every set to be looked at, what it shall be. */
-static bool collect(const struct dns_sets *live, struct dns_changes *out)
+bool dns_changes_collect(const struct dns_sets *live, struct dns_changes *out)
 {
     out->items = calloc(out->after.count + 1, sizeof(*out->items));
     if (!out->items)
@@ -206,7 +205,7 @@ static bool plan_one(const struct dns_set *planned, const struct dns_sets *live,
         return false;
     for (size_t i = 0; now && i < now->count; i++)
         if (!stands_for(planned, now->values[i]) &&
-            !dns_sets_add(after, now->name, now->type, planned->ttl, now->values[i]))
+            !dns_sets_add_of(after, now, i, planned->ttl))
             return false;
     /* RFC 1034 3.6.2: nothing beside a CNAME. */
     static const enum dns_type addresses[] = { DNS_A, DNS_AAAA };
@@ -222,8 +221,7 @@ static bool plan_one(const struct dns_set *planned, const struct dns_sets *live,
 static bool lower_one(const struct dns_set *set, uint32_t ttl, struct dns_sets *after)
 {
     for (size_t i = 0; i < set->count; i++)
-        if (!dns_sets_add(after, set->name, set->type, set->ttl < ttl ? set->ttl : ttl,
-                          set->values[i]))
+        if (!dns_sets_add_of(after, set, i, set->ttl < ttl ? set->ttl : ttl))
             return false;
     return true;
 }
@@ -238,7 +236,7 @@ bool dns_plan_changes(const struct dns_sets *planned, const struct dns_sets *liv
             dns_changes_free(&full);
             return false;
         }
-    if (!collect(live, &full)) {
+    if (!dns_changes_collect(live, &full)) {
         dns_changes_free(&full);
         return false;
     }
@@ -253,7 +251,17 @@ bool dns_plan_changes(const struct dns_sets *planned, const struct dns_sets *liv
         ok = lower_one(before, ttl, &out->after);
     }
     dns_changes_free(&full);
-    return ok && collect(live, out);
+    return ok && dns_changes_collect(live, out);
+}
+
+/* A set, without TXT records that are nobody's: they may come and go. */
+static bool add_own(const struct dns_set *set, struct dns_sets *out)
+{
+    bool ok = dns_sets_add(out, set->name, set->type, set->ttl, NULL);
+    for (size_t i = 0; ok && i < set->count; i++)
+        if (set->type != DNS_TXT || dns_txt_kind(set->name, set->values[i]) != TXT_OTHER)
+            ok = dns_sets_add_of(out, set, i, set->ttl);
+    return ok;
 }
 
 bool dns_plan_of_snapshot(const struct dns_questions *asked,
@@ -265,7 +273,7 @@ bool dns_plan_of_snapshot(const struct dns_questions *asked,
             dns_sets_find(snapshot, question->name, question->type);
         if (question->type == DNS_NS || question->type == DNS_SOA)
             continue;
-        if (!(set ? dns_sets_add_set(out, set)
+        if (!(set ? add_own(set, out)
                   : dns_sets_add(out, question->name, question->type, 0, NULL)))
             return false;
     }
@@ -274,49 +282,37 @@ bool dns_plan_of_snapshot(const struct dns_questions *asked,
     return true;
 }
 
-static bool is_value_of(const struct dns_sets *sets, const struct dns_set *set,
-                        const char *value)
-{
-    const struct dns_set *found = dns_sets_find(sets, set->name, set->type);
-    return found && dns_set_has(found, value);
-}
-
-/* What others have put beside it since. */
-static bool keep_foreign(struct dns_set *after, const struct dns_sets *planned,
-                         const struct dns_sets *live, struct dns_sets *sets)
-{
-    const struct dns_set *now =
-        after->type == DNS_TXT ? dns_sets_find(live, after->name, DNS_TXT) : NULL;
-    bool ok = true;
-    for (size_t i = 0; now && ok && i < now->count; i++) {
-        const char *value = now->values[i];
-        if (dns_txt_kind(now->name, value) != TXT_OTHER || dns_set_has(after, value) ||
-            is_value_of(planned, now, value))
-            continue;
-        if (after->count == 0)
-            after->ttl = now->ttl;
-        ok = dns_sets_add(sets, after->name, DNS_TXT, after->ttl, value);
-    }
-    return ok;
-}
-
-bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,
-                   const struct dns_sets *planned, const struct dns_sets *live,
-                   struct dns_changes *out)
-{
-    *out = (struct dns_changes){ 0 };
-    bool ok = dns_plan_of_snapshot(asked, snapshot, &out->after);
-    for (size_t i = 0; ok && i < out->after.count; i++)
-        ok = keep_foreign(&out->after.items[i], planned, live, &out->after);
-    return ok && collect(live, out);
-}
-
 void dns_changes_free(struct dns_changes *changes)
 {
     dns_sets_free(&changes->before);
     dns_sets_free(&changes->after);
     free(changes->items);
     *changes = (struct dns_changes){ 0 };
+}
+
+bool dns_changes_need_unused(const struct dns_changes *changes, size_t change)
+{
+    const struct dns_set *after = &changes->items[change].after;
+    if (after->type != DNS_CNAME || after->count == 0)
+        return false;
+    for (size_t i = 0; i < changes->count; i++)
+        if (changes->items[i].before.count > 0 &&
+            strcmp(changes->items[i].before.name, after->name) == 0)
+            return false;
+    return true;
+}
+
+bool dns_changes_need_no(const struct dns_changes *changes, size_t change,
+                         enum dns_type type)
+{
+    const struct dns_set *after = &changes->items[change].after;
+    bool clash =
+        after->type == DNS_CNAME ? type == DNS_A || type == DNS_AAAA : type == DNS_CNAME;
+    for (size_t i = 0; clash && i < changes->count; i++)
+        if (changes->items[i].after.type == type &&
+            strcmp(changes->items[i].after.name, after->name) == 0)
+            return false;
+    return clash && after->count > 0;
 }
 
 const struct dns_set *dns_plan_conflict(const struct dns_sets *planned,
@@ -340,10 +336,10 @@ struct text {
 
 /* One line: head, the record, tail. */
 static void write_record(struct text *text, const char *head, const struct dns_set *set,
-                         const char *value, bool with_ttl)
+                         size_t value, bool with_ttl)
 {
     static char zone[DNS_ZONE_MAX];
-    dns_value_zone(set->type, value, zone, sizeof(zone));
+    dns_set_zone(set, value, zone, sizeof(zone));
     if (with_ttl)
         fprintf(text->file, "%s%s. %u IN %s %s\n", head, set->name, (unsigned)set->ttl,
                 dns_type_name(set->type), zone);
@@ -376,10 +372,9 @@ char *dns_plan_zone_lines(const struct dns_changes *changes)
     for (size_t i = 0; i < changes->count; i++) {
         const struct dns_change *change = &changes->items[i];
         for (size_t v = 0; v < change->before.count; v++)
-            write_record(&text, "; remove: ", &change->before, change->before.values[v],
-                         true);
+            write_record(&text, "; remove: ", &change->before, v, true);
         for (size_t v = 0; v < change->after.count; v++)
-            write_record(&text, "", &change->after, change->after.values[v], true);
+            write_record(&text, "", &change->after, v, true);
     }
     return end(&text);
 }
@@ -396,10 +391,16 @@ char *dns_plan_nsupdate(const struct dns_changes *changes, const char *zone,
     for (size_t i = 0; i < changes->count; i++) {
         const struct dns_set *before = &changes->items[i].before;
         for (size_t v = 0; v < before->count; v++)
-            write_record(&text, "prereq yxrrset ", before, before->values[v], false);
+            write_record(&text, "prereq yxrrset ", before, v, false);
         if (before->count == 0)
             fprintf(text.file, "prereq nxrrset %s. IN %s\n", before->name,
                     dns_type_name(before->type));
+        if (dns_changes_need_unused(changes, i))
+            fprintf(text.file, "prereq nxdomain %s.\n", before->name);
+        for (size_t type = 0; type < DNS_TYPES; type++)
+            if (dns_changes_need_no(changes, i, (enum dns_type)type))
+                fprintf(text.file, "prereq nxrrset %s. IN %s\n", before->name,
+                        dns_type_name((enum dns_type)type));
     }
     for (size_t i = 0; i < changes->count; i++)
         if (changes->items[i].before.count > 0)
@@ -408,7 +409,7 @@ char *dns_plan_nsupdate(const struct dns_changes *changes, const char *zone,
     for (size_t i = 0; i < changes->count; i++) {
         const struct dns_set *after = &changes->items[i].after;
         for (size_t v = 0; v < after->count; v++)
-            write_record(&text, "update add ", after, after->values[v], true);
+            write_record(&text, "update add ", after, v, true);
     }
     fprintf(text.file, "send\n");
     return end(&text);

@@ -33,7 +33,7 @@ bool dns_plan_sets(const struct conf_domain *domain, struct dns_sets *out);
  * DMARC record. false: no memory. */
 bool dns_plan_questions(const struct conf_domain *domain, struct dns_questions *out);
 
-enum dns_txt_kind { TXT_SPF, TXT_DKIM, TXT_DMARC, TXT_OTHER };
+enum dns_txt_kind { TXT_SPF, TXT_DKIM, TXT_DMARC, TXT_OTHER, DNS_TXT_KINDS };
 /* "v= spf1" is meant to be SPF too; the rules say what is wrong with it. */
 enum dns_txt_kind dns_txt_kind(const char *name, const char *value);
 /* Of live (NULL: none) what a planned set stands for: all, or the TXT records of a kind
@@ -63,7 +63,8 @@ struct dns_change {
 struct dns_changes {
     struct dns_change *items;
     size_t count;
-    struct dns_sets before, after; /* the sets that items point into */
+    struct dns_sets before; /* the sets that items point into */
+    struct dns_sets after;  /* the same, and those that are so already */
 };
 enum dns_aim {
     DNS_AIM_PLAN, /* the planned records */
@@ -72,17 +73,22 @@ enum dns_aim {
 /* The changes that make live into the plan. false: no memory. */
 bool dns_plan_changes(const struct dns_sets *planned, const struct dns_sets *live,
                       enum dns_aim aim, struct dns_changes *out);
-/* A snapshot as a plan, each set whole: also those that were not there then. false: no
- * memory. */
+/* A snapshot as a plan, each set whole but for TXT records that are nobody's: also those
+ * that were not there then. false: no memory. */
 bool dns_plan_of_snapshot(const struct dns_questions *asked,
                           const struct dns_sets *snapshot, struct dns_sets *out);
-/* Those that make live into the snapshot: of every name and type that was asked
- * then, but NS and SOA. A TXT of a kind that is nobody's (TXT_OTHER), and neither of the
- * snapshot nor planned, was added by others meanwhile: it stays. */
-bool dns_plan_back(const struct dns_questions *asked, const struct dns_sets *snapshot,
-                   const struct dns_sets *planned, const struct dns_sets *live,
-                   struct dns_changes *out);
+/* out->after holds, for every set that is looked at, what it shall be: makes items of
+ * those that live has otherwise. false: no memory. */
+bool dns_changes_collect(const struct dns_sets *live, struct dns_changes *out);
 void dns_changes_free(struct dns_changes *changes);
+/* Whether this change, a CNAME where nothing was, may only be made while its name has no
+ * records at all; there are types that sluice does not ask about. */
+bool dns_changes_need_unused(const struct dns_changes *changes, size_t change);
+/* Whether this change may only be made while its name has no records of that type, which
+ * no other change removes: a server passes over a record beside a CNAME, or a CNAME
+ * beside a record, without a word (RFC 2136 3.4.2.2). */
+bool dns_changes_need_no(const struct dns_changes *changes, size_t change,
+                         enum dns_type type);
 /* A planned CNAME whose name has other records than addresses, which are not sluice's
  * to remove: the set in its way; NULL: none. */
 const struct dns_set *dns_plan_conflict(const struct dns_sets *planned,

@@ -63,6 +63,37 @@ static void key_size(struct rules *rules, const char *name, int bits, bool ed255
                       name, bits);
 }
 
+/* Whether a list with colons has one of two words; NULL: it is not there, and so does. */
+static bool allows(const struct tag *tag, const char *word, const char *other)
+{
+    const char *p = tag ? tag->value : NULL;
+    const char *end = tag ? tag->value + tag->value_len : NULL;
+    while (p && p <= end) {
+        const char *colon = memchr(p, ':', (size_t)(end - p));
+        const char *last = colon ? colon : end;
+        for (; p < last && strchr(" \t\r\n", *p); p++)
+            ;
+        size_t len = (size_t)(last - p);
+        while (len > 0 && strchr(" \t\r\n", p[len - 1]))
+            len--;
+        const struct tag is = { .value = p, .value_len = len };
+        if (tag_is(&is, word) || tag_is(&is, other))
+            return true;
+        p = last + 1;
+    }
+    return !tag;
+}
+
+/* RFC 6376 3.6.1: h= and s= say what a key is not for. NULL: it is for mail. */
+static const char *not_for_mail(const struct taglist *tags)
+{
+    if (!allows(taglist_find(tags, "h"), "sha256", "sha256"))
+        return "h= allows no sha256, and receivers take nothing else (RFC 8301)";
+    if (!allows(taglist_find(tags, "s"), "*", "email"))
+        return "s= says that it is not for e-mail";
+    return NULL;
+}
+
 static void dkim_key(struct rules *rules, const char *name, const char *record)
 {
     struct taglist tags;
@@ -93,6 +124,9 @@ static void dkim_key(struct rules *rules, const char *name, const char *record)
         dns_rule_find(
             rules, "dkim-valid", DNS_RULE_FAIL, "Copy the record anew from the provider.",
             "%s: the DKIM key cannot be read: it was cut, or changed by hand", name);
+    else if ((why = not_for_mail(&tags)) != NULL)
+        dns_rule_find(rules, "dkim-valid", DNS_RULE_FAIL, "Take the tag out.",
+                      "%s: of the key, %s", name, why);
     else
         key_size(rules, name, bits, ed25519);
     if (t && memchr(t->value, 'y', t->value_len))
@@ -182,11 +216,20 @@ static const char *dmarc_parse(const char *record, struct dmarc *out)
     return out->sp < 0 ? "sp= is not none, quarantine or reject" : NULL;
 }
 
-/* The one DMARC record of a set; *count: how many there are. */
+/* The one DMARC record of a set; *count: how many there are. Others do not count where
+ * there is one (RFC 7489 6.6.3). */
 static const char *one_record(const struct dns_set *set, size_t *count)
 {
-    *count = set ? set->count : 0;
-    return *count == 1 ? set->values[0] : NULL;
+    const char *record = set && set->count > 0 ? set->values[0] : NULL;
+    *count = 0;
+    for (size_t i = 0; set && i < set->count; i++)
+        if (strncmp(set->values[i], "v=DMARC1", 8) == 0) {
+            record = set->values[i];
+            (*count)++;
+        }
+    if (*count == 0 && set)
+        *count = set->count;
+    return *count == 1 ? record : NULL;
 }
 
 /* Planned: what it means, and the tags that are gone (RFC 9989). */

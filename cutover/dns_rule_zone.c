@@ -104,9 +104,7 @@ static void beside(struct rules *rules, const struct dns_set *planned,
                       live->name, dns_type_name(live->type),
                       dns_type_name(planned->type));
     else if (address && text_name)
-        dns_rule_find(rules, "alias", DNS_RULE_FAIL,
-                      "Remove it. When a wildcard record makes it, it goes with the "
-                      "change by itself.",
+        dns_rule_find(rules, "alias", DNS_RULE_FAIL, "Remove it.",
                       "%s has %s records beside the planned TXT: the name is for that "
                       "alone",
                       live->name, dns_type_name(live->type));
@@ -138,6 +136,13 @@ static void server(struct rules *rules, const char *zone, const struct dns_set *
                       "(registrar) the same.",
                       "name server %s has other NS records for %s than the parent zone",
                       is->text, zone);
+    else if (best && (int32_t)((uint32_t)is->serial - (uint32_t)best->serial) > 0)
+        dns_rule_find(
+            rules, "ns", DNS_RULE_FAIL,
+            "Raise the serial number at the primary above it.",
+            "name server %s has serial %lu of %s, and %s only %lu: it takes over "
+            "nothing until that is higher (RFC 1982)",
+            is->text, is->serial, zone, best->text, best->serial);
     else if (best && is->serial != best->serial)
         dns_rule_find(rules, "ns", DNS_RULE_FAIL,
                       "Wait for its zone transfer, or look why it does not come.",

@@ -21,6 +21,7 @@
 #include "output.h"
 
 #define SENDERS_MAX 10000
+#define CNAMES_MAX  8 /* one after the other */
 
 const char *dns_result_name(enum dns_rule_result result)
 {
@@ -112,30 +113,74 @@ static void ask_world(struct dns_look *look, const char *name, enum dns_type typ
     dns_look_resolve(look, name, type, reply);
 }
 
+/* Where the CNAMEs of an answer lead; name itself without any. */
+static const char *end_of(const struct dns_sets *answer, const char *name,
+                          char out[DNSRECORD_NAME_MAX + 1])
+{
+    snprintf(out, DNSRECORD_NAME_MAX + 1, "%s", name);
+    for (size_t i = 0; i < answer->count; i++) {
+        const struct dns_set *alias = dns_sets_find(answer, out, DNS_CNAME);
+        if (!alias || alias->count == 0 || !dns_target(DNS_CNAME, alias->values[0], out))
+            break;
+    }
+    return out;
+}
+
+/* What an answer has of a type: whatever CNAMEs lead to it, it counts as the name's. */
+static enum dns_spf_lookup take_answer(const struct dns_sets *answer, const char *name,
+                                       enum dns_type type, struct dns_sets *out)
+{
+    enum dns_spf_lookup found = DNS_SPF_ABSENT;
+    for (size_t i = 0; i < answer->count; i++) {
+        const struct dns_set *in = &answer->items[i];
+        for (size_t v = 0; in->type == type && v < in->count; v++) {
+            if (!dns_sets_add(out, name, type, in->ttl, in->values[v]))
+                return DNS_SPF_FAILED;
+            found = DNS_SPF_FOUND;
+        }
+    }
+    return found;
+}
+
+/* What at has of a type, as name's. Servers of the zone follow no CNAME out of it. */
+static enum dns_spf_lookup resolve_at(struct world *world, const char *name,
+                                      const char *at, enum dns_type type, int depth,
+                                      struct dns_sets *out)
+{
+    const struct dns_sets *future = &world->rules->future;
+    const struct dns_set *set = dns_sets_find(future, at, type);
+    char next[DNSRECORD_NAME_MAX + 1];
+    enum dns_spf_lookup found = DNS_SPF_ABSENT;
+    if (depth > CNAMES_MAX)
+        return DNS_SPF_FAILED;
+    for (size_t v = 0; set && v < set->count; v++) {
+        if (!dns_sets_add(out, name, type, set->ttl, set->values[v]))
+            return DNS_SPF_FAILED;
+        found = DNS_SPF_FOUND;
+    }
+    if (found == DNS_SPF_FOUND || type == DNS_CNAME)
+        next[0] = '\0';
+    else if (strcmp(end_of(future, at, next), at) == 0)
+        next[0] = '\0';
+    if (next[0])
+        return resolve_at(world, name, next, type, depth + 1, out);
+    if (found == DNS_SPF_FOUND ||
+        dns_questions_have(&world->task->look.questions, at, type))
+        return found;
+    struct dns_reply reply;
+    ask_world(&world->task->look, at, type, &reply);
+    found = reply.outcome == DNS_FAILED ? DNS_SPF_FAILED
+                                        : take_answer(&reply.answer, name, type, out);
+    bool leads_on = found == DNS_SPF_ABSENT && type != DNS_CNAME &&
+                    strcmp(end_of(&reply.answer, at, next), at) != 0;
+    dns_reply_free(&reply);
+    return leads_on ? resolve_at(world, name, next, type, depth + 1, out) : found;
+}
+
 static enum dns_spf_lookup resolve(void *with, const char *name, enum dns_type type,
                                    struct dns_sets *out)
 {
-    struct world *world = with;
-    const struct dns_set *set = dns_sets_find(&world->rules->future, name, type);
-    if (set)
-        return dns_sets_add_set(out, set) ? DNS_SPF_FOUND : DNS_SPF_FAILED;
-    if (dns_questions_have(&world->task->look.questions, name, type))
-        return DNS_SPF_ABSENT;
-    struct dns_reply reply;
-    ask_world(&world->task->look, name, type, &reply);
-    enum dns_spf_lookup found = DNS_SPF_FAILED;
-    if (reply.outcome != DNS_FAILED) {
-        found = DNS_SPF_ABSENT;
-        /* A server follows a CNAME: what it ends at counts as the name's. */
-        for (size_t i = 0; i < reply.answer.count; i++) {
-            const struct dns_set *in = &reply.answer.items[i];
-            for (size_t v = 0; in->type == type && v < in->count; v++)
-                if (dns_sets_add(out, name, type, in->ttl, in->values[v]))
-                    found = DNS_SPF_FOUND;
-        }
-    }
-    dns_reply_free(&reply);
-    return found;
+    return resolve_at(with, name, name, type, 0, out);
 }
 
 /* ---- who sends as the domain ---------------------------------------------- */

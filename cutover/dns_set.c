@@ -4,6 +4,7 @@
  */
 #include "dns_set.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,8 +38,28 @@ static struct dns_set *find_or_make(struct dns_sets *sets, const char *name,
     return set;
 }
 
-bool dns_sets_add(struct dns_sets *sets, const char *name, enum dns_type type,
-                  uint32_t ttl, const char *value)
+static bool add_value(struct dns_set *set, const char *value, const char *text)
+{
+    char **values = reallocarray(set->values, set->count + 2, sizeof(*values));
+    if (values)
+        set->values = values;
+    char **texts = reallocarray(set->texts, set->count + 1, sizeof(*texts));
+    if (texts)
+        set->texts = texts;
+    char *copy = strdup(value), *text_copy = text ? strdup(text) : NULL;
+    if (!values || !texts || !copy || (text && !text_copy)) {
+        free(copy);
+        free(text_copy);
+        return false;
+    }
+    texts[set->count] = text_copy;
+    values[set->count++] = copy;
+    values[set->count] = NULL;
+    return true;
+}
+
+bool dns_sets_add_text(struct dns_sets *sets, const char *name, enum dns_type type,
+                       uint32_t ttl, const char *value, const char *text)
 {
     struct dns_set *set = find_or_make(sets, name, type, ttl);
     if (!set)
@@ -47,27 +68,36 @@ bool dns_sets_add(struct dns_sets *sets, const char *name, enum dns_type type,
         set->ttl = ttl;
     if (!value || dns_set_has(set, value))
         return true;
-    if (set->count >= DNS_SET_VALUES_MAX)
-        return false;
-    char **grown = reallocarray(set->values, set->count + 2, sizeof(*grown));
-    if (!grown)
-        return false;
-    set->values = grown;
-    grown[set->count] = strdup(value);
-    if (!grown[set->count])
-        return false;
-    grown[++set->count] = NULL;
-    return true;
+    return set->count < DNS_SET_VALUES_MAX && add_value(set, value, text);
+}
+
+bool dns_sets_add(struct dns_sets *sets, const char *name, enum dns_type type,
+                  uint32_t ttl, const char *value)
+{
+    return dns_sets_add_text(sets, name, type, ttl, value, NULL);
+}
+
+bool dns_sets_add_of(struct dns_sets *sets, const struct dns_set *set, size_t value,
+                     uint32_t ttl)
+{
+    return dns_sets_add_text(sets, set->name, set->type, ttl, set->values[value],
+                             set->texts[value]);
 }
 
 bool dns_sets_add_set(struct dns_sets *sets, const struct dns_set *set)
 {
-    if (!dns_sets_add(sets, set->name, set->type, set->ttl, NULL))
-        return false;
-    for (size_t i = 0; i < set->count; i++)
-        if (!dns_sets_add(sets, set->name, set->type, set->ttl, set->values[i]))
-            return false;
-    return true;
+    bool ok = dns_sets_add(sets, set->name, set->type, set->ttl, NULL);
+    for (size_t i = 0; ok && i < set->count; i++)
+        ok = dns_sets_add_of(sets, set, i, set->ttl);
+    return ok;
+}
+
+void dns_set_zone(const struct dns_set *set, size_t value, char *out, size_t size)
+{
+    if (set->texts[value])
+        snprintf(out, size, "%s", set->texts[value]);
+    else
+        dns_value_zone(set->type, set->values[value], out, size);
 }
 
 void dns_sets_free(struct dns_sets *sets)
@@ -75,7 +105,10 @@ void dns_sets_free(struct dns_sets *sets)
     for (size_t i = 0; i < sets->count; i++) {
         for (size_t v = 0; v < sets->items[i].count; v++)
             free(sets->items[i].values[v]);
+        for (size_t v = 0; v < sets->items[i].count; v++)
+            free(sets->items[i].texts[v]);
         free(sets->items[i].values);
+        free(sets->items[i].texts);
         free(sets->items[i].name);
     }
     free(sets->items);

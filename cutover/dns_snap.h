@@ -1,7 +1,9 @@
 /*
  * dns_snap: what was live before anything was touched, kept in
  * state-dir/dns/DOMAIN/TIME.zone: zone-file lines with a head of comments. Every
- * snapshot is kept. dns_snap_format() and dns_snap_parse() are pure.
+ * snapshot is kept. One that sluice dns apply takes also says what was then written.
+ * dns_snap_format() and dns_snap_parse() are pure (dns_snap_text.c), and what is worked
+ * out of snapshots (dns_snap_ttl.c).
  */
 #ifndef SLUICE_DNS_SNAP_H
 #define SLUICE_DNS_SNAP_H
@@ -10,7 +12,7 @@
 #include "dns_plan.h"
 
 #define DNS_SNAPS_MAX 4096          /* of one domain that are looked at */
-#define DNS_SNAP_MAX  (1024 * 1024) /* bytes of one */
+#define DNS_SNAP_MAX  (1024 * 1024) /* bytes of one; more is not written */
 
 struct dns_snap {
     char name[64];                     /* of the file, without ".zone"; sorts by time */
@@ -19,12 +21,16 @@ struct dns_snap {
     uint32_t negative_ttl;
     struct dns_questions asked;
     struct dns_sets sets;
+    struct dns_questions writes; /* the sets that apply was about to write */
+    struct dns_sets written;     /* as what; one without records was to be removed */
+    char back_to[64]; /* the snapshot that apply --back then went to; "": none */
 };
 void dns_snap_free(struct dns_snap *snap);
 
 /* The text of a snapshot, malloc'ed; NULL: no memory. */
 char *dns_snap_format(const struct dns_snap *snap, const char *domain);
-/* Returns what is wrong with it, or NULL. A text without its last line is cut. */
+/* Returns what is wrong with it, or NULL. The last line shows that it is whole, and as it
+ * was written; a damaged text leads nowhere. */
 const char *dns_snap_parse(const char *text, struct dns_snap *out);
 
 /* Writes it (fsync) and sets snap->name. false: error is one line. */

@@ -372,7 +372,8 @@ static void postsuper(struct log_slice rest, struct log_event *out)
 
 /* The kinds that a daemon's lines may be of. */
 #define BIT(kind)     (1u << (kind))
-#define SESSION_KINDS (BIT(LOG_EVENT_DISCONNECT) | BIT(LOG_EVENT_FENCE))
+#define SESSION_KINDS                                                                    \
+    (BIT(LOG_EVENT_DISCONNECT) | BIT(LOG_EVENT_FENCE) | BIT(LOG_EVENT_LOGIN))
 static const unsigned kinds[] = {
     [LOG_DAEMON_OTHER] = 0,
     [LOG_DAEMON_SMTPD] = BIT(LOG_EVENT_CLIENT) | BIT(LOG_EVENT_REFUSED) |
@@ -466,17 +467,21 @@ static const struct log_event empty = {
     .header_from = NONE,
 };
 
+bool log_event_possible(const struct log_line *line, unsigned wanted)
+{
+    const bool session = line->id.len == 0;
+    return (kinds[line->daemon] & wanted & (session ? SESSION_KINDS : ~SESSION_KINDS)) &&
+           (!session || log_event_is_session(line->rest));
+}
+
 enum log_event_kind log_event_parse(const struct log_line *line, unsigned wanted,
                                     struct log_event *out)
 {
     out->kind = LOG_EVENT_NONE;
-    const bool session = line->id.len == 0;
-    if (!(kinds[line->daemon] & wanted & (session ? SESSION_KINDS : ~SESSION_KINDS)))
-        return LOG_EVENT_NONE;
-    if (session && !log_event_is_session(line->rest))
+    if (!log_event_possible(line, wanted))
         return LOG_EVENT_NONE;
     log_copy(out, &empty, sizeof(empty));
-    if (session)
+    if (line->id.len == 0)
         log_event_session(line, out);
     else
         parse(line, out);

@@ -31,7 +31,8 @@ enum log_event_kind {
     LOG_EVENT_MESSAGE_ID, /* cleanup: message_id (all after "message-id=") */
     LOG_EVENT_REFUSED,    /* cleanup or smtpd refuse or discard the whole message, by a
                              milter or a header check (milter-reject, -discard, reject:,
-                             discard:): text. One recipient refused is not it */
+                             discard:): text. One recipient refused is not it. Sendmail's
+                             discards: discarded, and to where the line has recipients */
     LOG_EVENT_HOLD,       /* cleanup or smtpd put it on hold (milter-hold, hold:): text;
                              helo where the line has one */
     LOG_EVENT_REDIRECT,   /* cleanup, redirect: or milter; text */
@@ -50,6 +51,9 @@ enum log_event_kind {
                              stand for the message, with to "" */
     LOG_EVENT_DISCONNECT, /* smtpd, of a session (host and pid; no id): taken tried */
     LOG_EVENT_FENCE,      /* sluice-policyd confirms all locks up to change `number` */
+    LOG_EVENT_EXPANDED,   /* Sendmail's alias or .forward: orig_to became `to` (several) */
+    LOG_EVENT_CLONE,      /* Sendmail: some of its recipients go on under other_id */
+    LOG_EVENT_LOGIN,      /* Sendmail, of a session (host and pid; no id): user */
     LOG_EVENT_KINDS
 };
 
@@ -79,6 +83,9 @@ struct log_event {
     enum log_super super;
     enum log_notice notice;
     bool doubtful;
+    bool discarded;      /* refused: the client was told that it was taken */
+    bool authenticated;  /* Sendmail's from=: its session has logged in */
+    bool to_list;        /* `to` is a list as Sendmail has it */
     bool postmaster;     /* the notice goes to postmaster, not to the sender */
     uint16_t relay_port; /* 0: not logged */
     int64_t size;        /* -1: not logged */
@@ -88,7 +95,7 @@ struct log_event {
     int64_t taken, tried; /* messages: "data=1/2" and bdat; -1: not logged */
     int64_t number;
     struct log_slice from; /* without <>; quoted as logged; "": null sender */
-    struct log_slice to;   /* Sendmail may list several: log_event_next_to() */
+    struct log_slice to;   /* Sendmail lists several: log_event_next_to() */
     struct log_slice orig_to;
     struct log_slice client_name; /* "unknown" as logged */
     struct log_slice client_address;
@@ -96,7 +103,7 @@ struct log_event {
     struct log_slice helo;       /* the milter's still has \xHH escapes */
     struct log_slice message_id; /* with <> as logged */
     struct log_slice relay; /* whole: "mx.new.example[192.0.2.1]:25", "none", "local" */
-    struct log_slice relay_name;
+    struct log_slice relay_name; /* "" for Sendmail's local mailers, LMTP too */
     struct log_slice relay_address;
     struct log_slice dsn;
     struct log_slice text;      /* behind the status, without its parentheses */
@@ -112,9 +119,15 @@ struct log_event {
 enum log_event_kind log_event_parse(const struct log_line *line, unsigned wanted,
                                     struct log_event *out);
 
-/* One recipient of event->to after the other ("<a@x>,<b@x>" of Sendmail; else just
- * one), without <>. *at is 0 first; false: no more. */
+/* Whether log_event_parse() could find one of these: told by the daemon, quickly. */
+bool log_event_possible(const struct log_line *line, unsigned wanted);
+
+/* One recipient of event->to after the other ("<a@x>,b" of Sendmail; else just one),
+ * without <>. Sendmail does not qualify what an alias or a local sender left so: "b" is
+ * b@localhost. *at is 0 first; false: no more. */
 bool log_event_next_to(const struct log_event *event, size_t *at, struct log_slice *to);
+/* Such an address without its comments, a backslash as one: its length, 0: too long. */
+size_t log_event_plain(struct log_slice address, char *out, size_t size);
 
 /* Whether this delivery went by the transport sluice-forward (its syslog_name). */
 bool log_event_is_forward(const struct log_line *line, const struct log_event *event);

@@ -2,6 +2,7 @@
  * log_event: lines that are not of one message, and have no queue id.
  *
  *     smtpd  disconnect from name[address] ehlo=1 mail=2 rcpt=2/3 data=1/2 commands=6/8
+ *     sm-mta  AUTH=server, relay=name [address], authid=joe, mech=PLAIN, bits=0
  *     sluice-policyd  fence: confirmed up to change 14 on mx1.example.com
  *
  * Postfix counts "taken" or "taken/tried" of each command (src/smtpd/smtpd.c, 3.0 on);
@@ -32,12 +33,14 @@ static void disconnect(struct log_cursor c, struct log_event *out)
     if (!log_take(&c, "] "))
         return;
     out->taken = out->tried = 0;
-    while (c.p < c.end) {
-        if ((*c.p == 'd' && log_take(&c, "data=")) ||
-            (*c.p == 'b' && log_take(&c, "bdat=")))
+    /* Both words have a 'd', and few others have one. */
+    for (const char *d; (d = memchr(c.p, 'd', (size_t)(c.end - c.p)));) {
+        const char *word = d[-1] == 'b' ? d - 1 : d;
+        c.p = word;
+        if (word[-1] == ' ' && (log_take(&c, "data=") || log_take(&c, "bdat=")))
             add_counts(&c, out);
-        while (c.p < c.end && *c.p++ != ' ') {
-        }
+        else
+            c.p = d + 1;
     }
 }
 
@@ -50,11 +53,30 @@ static void fence(struct log_cursor c, struct log_event *out)
     out->kind = LOG_EVENT_FENCE;
 }
 
+/* The name has no comma that matters: mech= is the last one, relay= in front of it. */
+static void login(struct log_cursor c, struct log_event *out)
+{
+    static const char id[] = ", authid=", mech[] = ", mech=";
+    if (!log_take(&c, "AUTH=server, relay="))
+        return;
+    const char *p = memmem(c.p, (size_t)(c.end - c.p), id, sizeof(id) - 1);
+    if (!p)
+        return;
+    p += sizeof(id) - 1;
+    const char *end = memmem(p, (size_t)(c.end - p), mech, sizeof(mech) - 1);
+    if (!end)
+        return;
+    out->user = log_slice_of(p, end);
+    out->kind = LOG_EVENT_LOGIN;
+}
+
 void log_event_session(const struct log_line *line, struct log_event *out)
 {
     struct log_cursor c = log_cursor_of(line->rest);
     if (line->daemon == LOG_DAEMON_SMTPD)
         disconnect(c, out);
+    else if (line->daemon == LOG_DAEMON_SENDMAIL)
+        login(c, out);
     else if (line->daemon == LOG_DAEMON_POLICYD)
         fence(c, out);
 }

@@ -60,7 +60,8 @@ void log_event_verdict(const struct log_line *line, struct log_event *out);
 static inline bool log_event_is_session(struct log_slice rest)
 {
     return rest.len > 7 &&
-           (memcmp(rest.text, "disconn", 7) == 0 || memcmp(rest.text, "fence: ", 7) == 0);
+           (memcmp(rest.text, "disconn", 7) == 0 ||
+            memcmp(rest.text, "fence: ", 7) == 0 || memcmp(rest.text, "AUTH=se", 7) == 0);
 }
 void log_event_session(const struct log_line *line, struct log_event *out);
 

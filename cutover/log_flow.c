@@ -52,14 +52,21 @@ static struct log_message *find(struct joined *j, struct log_slice id)
     return log_pool_find(j->flow, j->line->host, id, j->us);
 }
 
+struct log_message *log_flow_get(struct log_flow *flow, const struct log_line *line,
+                                 struct log_slice id, int64_t us)
+{
+    struct log_message *m = log_pool_find(flow, line->host, id, us);
+    if (!m)
+        return log_pool_add(flow, line->host, id, us);
+    if (!log_flow_text(m, LOG_FLOW_HOST)[0] &&
+        !log_flow_set(m, LOG_FLOW_HOST, line->host))
+        flow->counts.no_memory++;
+    return m;
+}
+
 static struct log_message *find_or_add(struct joined *j, struct log_slice id)
 {
-    struct log_message *m = find(j, id);
-    if (!m)
-        return log_pool_add(j->flow, j->line->host, id, j->us);
-    if (!log_flow_text(m, LOG_FLOW_HOST)[0])
-        set(j, m, LOG_FLOW_HOST, j->line->host);
-    return m;
+    return log_flow_get(j->flow, j->line, id, j->us);
 }
 
 /* The message that this line begins. */
@@ -118,12 +125,14 @@ static void inherit_recipients(struct joined *j, struct log_message *m,
         if (!r)
             continue;
         if (!log_pool_text(m, &r->mailbox, slice_of(old->mailbox)) ||
+            !log_pool_text(m, &r->expanded, slice_of(old->expanded)) ||
             !log_pool_text(m, &r->relay, slice_of(old->relay)) ||
             !log_pool_text(m, &r->text, slice_of(old->text)))
             j->flow->counts.no_memory++;
         r->first = old->first;
         r->last = old->last;
         r->attempts = old->attempts;
+        m->tried += r->attempts > 0;
         r->status = old->status;
         r->forward = old->forward;
         r->mark = old->mark;
@@ -177,6 +186,26 @@ static struct log_message *on_pickup(struct joined *j)
     return m;
 }
 
+/* Who has logged in, of Sendmail's process: kept as if it were a message, so that it is
+ * saved and forgotten like one. NULL: nobody (add: no memory). */
+static struct log_message *session_of(struct joined *j, bool add)
+{
+    char text[300];
+    int n = snprintf(text, sizeof(text), "login-%u@%.*s", j->line->pid,
+                     (int)(j->line->host.len > 255 ? 255 : j->line->host.len),
+                     j->line->host.text);
+    struct log_slice id = { text, n > 0 ? (size_t)n : 0 };
+    return add ? find_or_add(j, id) : find(j, id);
+}
+
+static struct log_message *on_login(struct joined *j)
+{
+    struct log_message *m = session_of(j, true);
+    if (m)
+        set(j, m, LOG_FLOW_USER, j->event->user);
+    return m;
+}
+
 static struct log_message *on_queued(struct joined *j)
 {
     const struct log_event *e = j->event;
@@ -188,11 +217,19 @@ static struct log_message *on_queued(struct joined *j)
     fill(j, m, LOG_FLOW_CLIENT_NAME, e->client_name);
     fill(j, m, LOG_FLOW_CLIENT, e->client_address);
     m->sendmail = j->line->daemon == LOG_DAEMON_SENDMAIL;
-    if (m->origin == LOG_FLOW_BY_NONE && m->sendmail)
-        m->origin = m->entry = LOG_FLOW_BY_SMTP;
+    struct log_message *session = e->authenticated ? session_of(j, false) : NULL;
+    if (session) {
+        fill(j, m, LOG_FLOW_USER, text_of(session, LOG_FLOW_USER));
+        session->last = j->us;
+    }
+    if (m->origin == LOG_FLOW_BY_NONE && m->sendmail) /* "root@localhost": sendmail(1) */
+        m->origin = m->entry = e->client_address.len == 0 && e->client_name.len > 0
+                                   ? LOG_FLOW_BY_PICKUP
+                                   : LOG_FLOW_BY_SMTP;
     m->size = e->size;
     m->nrcpt = e->nrcpt;
-    m->state = LOG_FLOW_QUEUED;
+    if (!m->sendmail || m->state != LOG_FLOW_HELD) /* a rule's quarantine comes before */
+        m->state = LOG_FLOW_QUEUED;
     return m;
 }
 
@@ -204,8 +241,10 @@ static void attempt(struct joined *j, struct log_message *m, struct log_recipien
                 log_pool_text(m, &r->text, e->text);
     if (!fine)
         j->flow->counts.no_memory++;
-    if (r->attempts++ == 0)
+    if (r->attempts++ == 0) {
         r->first = j->us;
+        m->tried++;
+    }
     r->last = j->us;
     m->finals -= log_status_is_final(r->status);
     r->status = e->status;
@@ -222,6 +261,8 @@ static struct log_message *on_delivery(struct joined *j, struct log_recipient **
     if (!m)
         return NULL;
     log_flow_settle(j->flow, m);
+    if (j->line->daemon == LOG_DAEMON_SENDMAIL)
+        m->sendmail = true;
     if (m->state == LOG_FLOW_OPEN)
         m->state = LOG_FLOW_QUEUED;
     for (size_t at = 0; log_event_next_to(e, &at, &to);) {
@@ -250,6 +291,42 @@ static struct log_message *on_bounce(struct joined *j)
         set(j, child, LOG_FLOW_ORIGIN, j->line->id);
     }
     return find_or_add(j, j->line->id);
+}
+
+/* Sendmail: whoever gets it for this alias is known by the alias. */
+static struct log_message *on_expanded(struct joined *j)
+{
+    const struct log_slice none = { "", 0 };
+    const struct log_event *e = j->event;
+    struct log_message *m = find_or_add(j, j->line->id);
+    struct log_slice to;
+    for (size_t at = 0; m && log_event_next_to(e, &at, &to);) {
+        struct log_recipient *r = log_pool_recipient(j->flow, m, to, none);
+        if (r && !r->expanded && !log_pool_text(m, &r->expanded, e->orig_to))
+            j->flow->counts.no_memory++;
+    }
+    return m;
+}
+
+/* A list's owner gets the notices, so its members have an envelope of their own. */
+static struct log_message *on_clone(struct joined *j)
+{
+    const struct log_slice none = { "", 0 };
+    struct log_message *m = find_or_add(j, j->line->id);
+    struct log_message *child = m ? find_or_add(j, j->event->other_id) : NULL;
+    if (!child || child == m)
+        return m;
+    inherit(j, child, m, LOG_FLOW_BY_FORWARD);
+    child->begun = child->sendmail = true;
+    for (size_t i = 0; i < m->recipient_count; i++) {
+        const struct log_recipient *old = &m->recipients[i];
+        struct log_recipient *r =
+            old->expanded ? log_pool_recipient(j->flow, child, slice_of(old->to), none)
+                          : NULL;
+        if (r && !log_pool_text(child, &r->expanded, slice_of(old->expanded)))
+            j->flow->counts.no_memory++;
+    }
+    return m;
 }
 
 static struct log_message *on_super(struct joined *j)
@@ -342,6 +419,15 @@ struct log_message *log_flow_take(struct log_flow *flow, const struct log_line *
     case LOG_EVENT_BOUNCE:
         m = on_bounce(&j);
         break;
+    case LOG_EVENT_LOGIN:
+        m = on_login(&j);
+        break;
+    case LOG_EVENT_EXPANDED:
+        m = on_expanded(&j);
+        break;
+    case LOG_EVENT_CLONE:
+        m = on_clone(&j);
+        break;
     case LOG_EVENT_SUPER:
         m = on_super(&j);
         break;
@@ -372,7 +458,7 @@ struct log_message *log_flow_find(struct log_flow *flow, struct log_slice host,
     return log_pool_find(flow, host, id, us);
 }
 
-bool log_flow_ends(const struct log_message *message, const struct log_event *event)
+bool log_flow_ends(const struct log_event *event)
 {
     switch (event->kind) {
     case LOG_EVENT_REMOVED:
@@ -380,120 +466,9 @@ bool log_flow_ends(const struct log_message *message, const struct log_event *ev
         return true;
     case LOG_EVENT_SUPER:
         return event->super == LOG_SUPER_REMOVED;
-    case LOG_EVENT_DELIVERY: /* Sendmail does not say "removed" */
-        return message->sendmail && message->nrcpt > 0 &&
-               message->recipient_count >= (size_t)message->nrcpt &&
-               message->finals == message->recipient_count;
     default:
         return false;
     }
-}
-
-/* ---- lines that are read later ---------------------------------------------- */
-
-struct log_note {
-    struct log_note *next;
-    int64_t us;
-    enum log_daemon daemon;
-    uint32_t len;
-    char rest[];
-};
-
-#define NOTES_MAX 8192 /* bytes; more are read at once */
-
-static bool begins(struct log_slice text, const char *word)
-{
-    size_t len = strlen(word);
-    return text.len >= len && memcmp(text.text, word, len) == 0;
-}
-
-/* Lines that concern no other message, and need no answer now. */
-static bool may_wait(const struct log_line *line)
-{
-    switch (line->daemon) {
-    case LOG_DAEMON_SMTPD:
-        return begins(line->rest, "client=") &&
-               (!memchr(line->rest.text, ',', line->rest.len) ||
-                !memmem(line->rest.text, line->rest.len, "orig_queue_id=", 14));
-    case LOG_DAEMON_CLEANUP:
-        return begins(line->rest, "message-id=");
-    case LOG_DAEMON_MILTER:
-        return begins(line->rest, "verdict=");
-    case LOG_DAEMON_QMGR: /* "... (queue active)" */
-        return begins(line->rest, "from=<") && line->rest.text[line->rest.len - 1] == ')';
-    default:
-        return false;
-    }
-}
-
-bool log_flow_defer(struct log_flow *flow, const struct log_line *line, int64_t us)
-{
-    struct joined j = { flow, line, NULL, us };
-    if (!may_wait(line))
-        return false;
-    struct log_message *m = find_or_add(&j, line->id);
-    if (!m)
-        return true; /* counted */
-    if (line->daemon == LOG_DAEMON_SMTPD) {
-        if (m->begun)
-            log_pool_reset(m, us);
-        m->begun = true;
-    }
-    m->last = us;
-    if (line->daemon == LOG_DAEMON_QMGR) {
-        m->state = LOG_FLOW_QUEUED;
-        if (m->noted_queue)
-            return true;
-        m->noted_queue = true;
-    }
-    if (m->notes_size + line->rest.len > NOTES_MAX) {
-        log_flow_settle(flow, m);
-        return line->rest.len > NOTES_MAX ? false : log_flow_defer(flow, line, us);
-    }
-    struct log_note *note = log_pool_memory(m, sizeof(*note) + line->rest.len);
-    if (!note) {
-        flow->counts.no_memory++;
-        return true;
-    }
-    *note = (struct log_note){ NULL, us, line->daemon, (uint32_t)line->rest.len };
-    memcpy(note->rest, line->rest.text, line->rest.len);
-    *(m->notes ? m->notes_end : &m->notes) = note;
-    m->notes_end = &note->next;
-    m->notes_size += (uint32_t)line->rest.len;
-    return true;
-}
-
-void log_flow_settle(struct log_flow *flow, struct log_message *message)
-{
-    const struct log_slice none = { "", 0 };
-    enum log_flow_state state = message->state;
-    int64_t last = message->last;
-    struct log_note *notes = message->notes;
-    if (!notes)
-        return;
-    message->notes = NULL;
-    message->notes_size = 0;
-    flow->settling = true;
-    for (; notes; notes = notes->next) {
-        struct log_event event;
-        struct log_line line = {
-            text_of(message, LOG_FLOW_HOST),
-            none,
-            none,
-            notes->daemon,
-            0,
-            text_of(message, LOG_FLOW_ID),
-            { notes->rest, notes->len },
-            none,
-            LOG_STAMP_JOURNAL,
-        };
-        message->last = notes->us;
-        if (log_event_parse(&line, LOG_EVENTS_ALL, &event))
-            log_flow_take(flow, &line, &event, notes->us, NULL);
-    }
-    flow->settling = false;
-    message->state = state;
-    message->last = last;
 }
 
 const struct log_flow_counts *log_flow_counts(const struct log_flow *flow)

@@ -4,14 +4,15 @@
  * A long queue id is unique by itself; a short one (hex digits) is joined within
  * its host. log_flow_take() puts what an event says into its message and returns
  * it, so that the caller sees event and message together; when log_flow_ends() says
- * so (removed, refused; Sendmail: the last recipient is done) the caller has the
- * message a last time and calls log_flow_drop(). postsuper -r, a content
- * filter and local(8)'s forwarding give a message a new id: the new one takes
- * over client, helo, user, Message-ID and words of verification, and `origin`.
+ * so (removed, refused) the caller has the message a last time and calls
+ * log_flow_drop(). postsuper -r, a content filter, local(8)'s forwarding and Sendmail's
+ * lists with an owner give a message a new id: the new one takes over client, helo,
+ * user, Message-ID and words of verification, and `origin`.
  *
  * Memory grows with the messages in flight: one that came to nothing (the client
- * hung up) is forgotten two hours after its last line, one on hold or in the
- * queue forty days after. Past LOG_FLOW_MAX messages a new one is not taken
+ * hung up) is forgotten two hours after its last line, and so is one of Sendmail when
+ * all recipients that its log has named are done: below LogLevel 10 it does not say that
+ * there are no more. One on hold or in the queue is forgotten forty days after. Past LOG_FLOW_MAX messages a new one is not taken
  * (NULL) and counted.
  */
 #ifndef SLUICE_LOG_FLOW_H
@@ -50,7 +51,7 @@ enum log_flow_origin {
     LOG_FLOW_BY_SMTP,
     LOG_FLOW_BY_PICKUP,
     LOG_FLOW_BY_REQUEUE, /* postsuper -r; origin is the id before */
-    LOG_FLOW_BY_FORWARD, /* local(8)'s alias or .forward */
+    LOG_FLOW_BY_FORWARD, /* local(8)'s alias or .forward, Sendmail's list */
     LOG_FLOW_BY_NOTICE,  /* a bounce */
     LOG_FLOW_BY_FILTER,  /* given back by a content filter */
 };
@@ -63,6 +64,7 @@ struct log_recipient {
     char *orig_to;       /* canonical; NULL: the same */
     char *mailbox;       /* `to` is the new address of this one (the milter's redirect);
                             NULL */
+    char *expanded;      /* Sendmail: the alias or .forward that it comes from; NULL */
     int64_t first, last; /* of the attempts, microseconds */
     uint32_t attempts;
     enum log_status status;
@@ -93,6 +95,7 @@ struct log_message {
     uint32_t *index; /* of many recipients */
     size_t index_size;
     size_t finals; /* recipients with an end */
+    size_t tried;  /* recipients with an attempt */
     bool begun;    /* its first line was seen */
     bool sendmail;
 };
@@ -116,8 +119,8 @@ struct log_message *log_flow_take(struct log_flow *flow, const struct log_line *
  * log_message do not. */
 bool log_flow_defer(struct log_flow *flow, const struct log_line *line, int64_t us);
 void log_flow_settle(struct log_flow *flow, struct log_message *message);
-/* Whether this event, just taken, was the message's last. */
-bool log_flow_ends(const struct log_message *message, const struct log_event *event);
+/* Whether this event, just taken, was its message's last. */
+bool log_flow_ends(const struct log_event *event);
 /* For a delivery of Sendmail to several (log_event_next_to()), where *recipient of
  * log_flow_take() is the first of them; NULL: it has none such. */
 struct log_recipient *log_flow_recipient(struct log_message *message, struct log_slice to,

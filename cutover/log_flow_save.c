@@ -2,8 +2,8 @@
  * log_flow: messages in flight as lines of a checkpoint (see log_flow.h).
  *
  *     message ID HOST FIRST LAST SIZE NRCPT STATE ORIGIN ENTRY MARK FLAGS TEXT...
- *     recipient TO ORIG_TO MAILBOX RELAY REMOTE_ID TEXT FIRST LAST ATTEMPTS STATUS
- *         FLAGS MARK
+ *     recipient TO ORIG_TO MAILBOX RELAY REMOTE_ID TEXT EXPANDED FIRST LAST ATTEMPTS
+ *         STATUS FLAGS MARK
  *
  * a recipient of the message before it; the texts in the order of log_flow.h.
  */
@@ -24,6 +24,7 @@ static void save_recipient(const struct log_recipient *r, FILE *out)
     log_word_put(out, r->relay);
     log_word_put(out, r->remote_id);
     log_word_put(out, r->text);
+    log_word_put(out, r->expanded);
     log_number_put(out, r->first);
     log_number_put(out, r->last);
     log_number_put(out, r->attempts);
@@ -114,10 +115,10 @@ static bool load_message(struct log_flow *flow, const char *at)
 
 static bool load_recipient(struct log_flow *flow, const char *at)
 {
-    char texts[6][LOG_FLOW_TEXT_MAX + 1];
+    char texts[7][LOG_FLOW_TEXT_MAX + 1];
     int64_t first, last, attempts, status, flags, mark;
     struct log_message *m = flow->loading;
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < 7; i++)
         if (!log_word_get(&at, texts[i], sizeof(texts[i])))
             return false;
     if (!m || !log_number_get(&at, INT64_MIN / 2, INT64_MAX / 2, &first) ||
@@ -132,11 +133,13 @@ static bool load_recipient(struct log_flow *flow, const char *at)
     if (!r || !log_pool_text(m, &r->mailbox, slice_of(texts[2])) ||
         !log_pool_text(m, &r->relay, slice_of(texts[3])) ||
         !log_pool_text(m, &r->remote_id, slice_of(texts[4])) ||
-        !log_pool_text(m, &r->text, slice_of(texts[5])))
+        !log_pool_text(m, &r->text, slice_of(texts[5])) ||
+        !log_pool_text(m, &r->expanded, slice_of(texts[6])))
         return false;
     m->finals -= log_status_is_final(r->status);
     r->first = first;
     r->last = last;
+    m->tried += (attempts > 0) - (r->attempts > 0);
     r->attempts = (uint32_t)attempts;
     r->status = (enum log_status)status;
     m->finals += log_status_is_final(r->status);

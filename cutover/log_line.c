@@ -9,11 +9,13 @@
  */
 #include "log_line.h"
 
+#include "log_bytes.h"
 #include "log_journal.h"
 
 #define TRADITIONAL_LEN 15 /* "Nov 22 09:14:32" */
 #define ISO_MIN         19
 #define ISO_MAX         35
+#define ID_MIN          5
 #define ID_MAX          32
 #define SENDMAIL_ID_MIN 12
 
@@ -113,25 +115,51 @@ void log_line_program(struct log_slice program, struct log_line *out)
     out->daemon = daemon_of(daemon);
 }
 
-/* "ID: " at the beginning of the text. */
-void log_line_text(const char *text, const char *end, struct log_line *out)
+/* How many letters and digits the text begins with, and the classes that all of them
+ * are in. It is tried first whether there are as many as in the line before. */
+static size_t take_word(const char *text, const char *end, size_t guess, unsigned *all)
 {
-    const char *p = text;
-    unsigned all = CHAR_HEX | CHAR_LONG | CHAR_WORD;
+    const unsigned every = CHAR_HEX | CHAR_LONG | CHAR_WORD;
+    const size_t most = end - text > ID_MAX ? ID_MAX + 1 : (size_t)(end - text);
+    unsigned in = every;
+    size_t len = 0;
+    if (guess > 0 && guess < most && text[guess] == ':') {
+        for (size_t i = 0; i + 1 < guess; i += 2) /* of an odd number the last is below */
+            in &= classes[(unsigned char)text[i]] & classes[(unsigned char)text[i + 1]];
+        *all = in & classes[(unsigned char)text[guess - 1]];
+        if (*all)
+            return guess;
+        in = every;
+    }
+    for (; len < most && classes[(unsigned char)text[len]]; len++)
+        in &= classes[(unsigned char)text[len]];
+    *all = in;
+    return len;
+}
+
+/* "ID: " at the beginning of the text; guess: how long the last one was. */
+static void take_text(const char *text, const char *end, size_t guess,
+                      struct log_line *out)
+{
+    unsigned all;
     out->rest = (struct log_slice){ text, (size_t)(end - text) };
     if (out->daemon == LOG_DAEMON_OTHER)
         return;
-    for (; p < end && classes[(unsigned char)*p] && all; p++)
-        all &= classes[(unsigned char)*p];
-    size_t len = (size_t)(p - text);
-    if (end - p < 2 || p[0] != ':' || p[1] != ' ' || len < 5 || len > ID_MAX)
+    size_t len = take_word(text, end, guess, &all);
+    if ((size_t)(end - text) < len + 2 || text[len] != ':' || text[len + 1] != ' ' ||
+        len < ID_MIN || len > ID_MAX)
         return;
     bool sendmail =
         out->daemon == LOG_DAEMON_SENDMAIL || out->daemon == LOG_DAEMON_MILTER;
     if (!(all & (CHAR_HEX | CHAR_LONG)) && (!sendmail || len < SENDMAIL_ID_MIN))
         return;
     out->id = (struct log_slice){ text, len };
-    out->rest = (struct log_slice){ p + 2, (size_t)(end - p - 2) };
+    out->rest = (struct log_slice){ text + len + 2, (size_t)(end - text) - len - 2 };
+}
+
+void log_line_text(const char *text, const char *end, struct log_line *out)
+{
+    take_text(text, end, 0, out);
 }
 
 /* "prog[pid]:" from text to its end, which is a space. false: not that. */
@@ -176,9 +204,10 @@ static struct log_known_program *place_of(struct log_clock *clock, struct log_sl
 static void remember(struct log_clock *clock, const struct log_line *line)
 {
     struct log_slice name = line->program, service = line->service;
-    if (line->host.len <= sizeof(clock->host)) {
+    if (line->host.len < sizeof(clock->host)) {
         memcpy(clock->host, line->host.text, line->host.len);
-        clock->host_len = line->host.len;
+        clock->host[line->host.len] = ' ';
+        clock->host_len = line->host.len ? line->host.len + 1 : 0;
     }
     if (name.len < PROGRAM_MIN || name.len > sizeof(clock->programs[0].text))
         return;
@@ -193,17 +222,32 @@ static void remember(struct log_clock *clock, const struct log_line *line)
     known->daemon = (uint8_t)line->daemon;
 }
 
-/* "[123]: ", with a number that fits. NULL: not that; else what is behind it. */
+/* "[123]: " of at most seven digits, as nearly every pid has. NULL: not that; else what
+ * is behind it. */
 static const char *take_pid(const char *p, const char *end, uint32_t *pid)
 {
-    const char *begin = ++p;
-    uint32_t value = 0;
-    for (; p < end && *p >= '0' && *p <= '9'; p++)
-        value = value * 10 + (uint32_t)(*p - '0');
-    if (p == begin || p - begin > 9 || end - p < 3 || memcmp(p, "]: ", 3) != 0)
+    uint32_t number;
+    if (end - p < 1 + 8 + 2)
         return NULL;
-    *pid = value;
+    size_t digits = log_bytes_number(++p, &number);
+    p += digits;
+    if (digits == 0 || digits == 8 || p[0] != ']' || p[1] != ':' || p[2] != ' ')
+        return NULL;
+    *pid = number;
     return p + 3;
+}
+
+/* The program's name up to '['. A length of 0: none that is remembered. */
+static struct log_slice take_name(const char *p, const char *end)
+{
+    const size_t most = sizeof(((struct log_known_program *)NULL)->text);
+    size_t found = 0, at = 0;
+    for (; at <= most && (size_t)(end - p) >= at + 8; at += 8)
+        if ((found = log_bytes_find(p + at, '[')) < 8)
+            break;
+    size_t len = at + found;
+    return (struct log_slice){ p,
+                               found < 8 && len >= PROGRAM_MIN && len <= most ? len : 0 };
 }
 
 /* The short cut for what nearly all lines are: the host of the line before, a program
@@ -211,35 +255,31 @@ static const char *take_pid(const char *p, const char *end, uint32_t *pid)
 static bool take_known(struct log_clock *clock, const char *p, const char *end,
                        struct log_line *out)
 {
-    const size_t host = clock->host_len;
-    if ((size_t)(end - p) < host + PROGRAM_MIN + 2 || memcmp(p, clock->host, host) != 0)
+    const size_t host = clock->host_len; /* with its space */
+    if ((size_t)(end - p) < host || !log_bytes_equal(p, clock->host, host))
         return false;
-    const char *begin = p + host;
-    if (host > 0 && *begin++ != ' ')
-        return false;
-    size_t most = (size_t)(end - begin);
-    if (most > sizeof(clock->programs[0].text) + 1)
-        most = sizeof(clock->programs[0].text) + 1;
-    const char *open = memchr(begin, '[', most), *text;
-    struct log_slice name = { begin, open ? (size_t)(open - begin) : 0 };
-    if (name.len < PROGRAM_MIN)
+    struct log_slice name = take_name(p + host, end);
+    if (name.len == 0)
         return false;
     uint64_t first, last;
     const struct log_known_program *known = place_of(clock, name, &first, &last);
     if (known->len != name.len || known->first != first || known->last != last ||
-        (name.len > 2 * sizeof(first) && memcmp(known->text, begin, name.len) != 0))
+        (name.len > 2 * sizeof(first) &&
+         !log_bytes_equal(known->text, name.text, name.len)))
         return false;
-    text = take_pid(open, end, &out->pid);
+    const char *text = take_pid(name.text + name.len, end, &out->pid);
     if (!text)
         return false;
     if (host > 0)
-        out->host = (struct log_slice){ p, host };
+        out->host = (struct log_slice){ p, host - 1 };
     out->program = name;
     if (known->service_len > 0)
         out->service =
-            (struct log_slice){ begin + known->service_at, known->service_len };
+            (struct log_slice){ name.text + known->service_at, known->service_len };
     out->daemon = (enum log_daemon)known->daemon;
-    log_line_text(text, end, out);
+    take_text(text, end, clock->id_len, out);
+    if (out->id.len > 0)
+        clock->id_len = out->id.len;
     return true;
 }
 

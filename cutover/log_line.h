@@ -14,10 +14,9 @@
  *
  * A stamp without year and zone is local time (TZ), and takes the year that
  * brings it nearest to the line before: over New Year, and over a clock that is
- * set back. The first one takes the latest year that is not after `latest`. In
- * the hour that comes twice in autumn it is the one nearest to the line before.
- * A log whose first line is more than a year older than its file has the wrong
- * year: nothing in it tells.
+ * set back. The first one takes the latest year that is not after `latest`, unless
+ * the reader has found out (log_year.h) and set `last`. In the hour that comes twice
+ * in autumn it is the one nearest to the line before.
  *
  * Pure but for TZ; allocates nothing; any bytes are taken. A line is one line: no
  * line end in it. What a client wrote stands in `rest` alone (the MTA puts it
@@ -98,13 +97,16 @@ struct log_known_program {
 
 /* Of one source (a log with its rotated files). */
 struct log_clock {
-    int64_t latest;  /* unix seconds: no line is younger, by a day at most */
-    int64_t last;    /* unix microseconds of the line before; LOG_NO_TIME */
+    int64_t latest; /* unix seconds: no line is younger, by a day at most */
+    int64_t last;   /* unix microseconds of the line before; LOG_NO_TIME */
+    char stamp[15]; /* the last one without year; "": none */
+    int64_t stamp_us;
     char minute[20]; /* what the rest is computed for: stamp without seconds */
     size_t minute_len;
     int64_t minute_start; /* unix seconds */
-    char host[64];        /* of the line before */
-    size_t host_len;
+    char host[64];        /* of the line before, and a space */
+    size_t host_len;      /* 0: it had none */
+    size_t id_len;        /* of the last queue id */
     struct log_known_program programs[LOG_PROGRAMS_KNOWN];
     char scratch[LOG_LINE_MAX];
 };

@@ -270,7 +270,9 @@ static bool is_same(const struct log_message *m, struct log_slice host,
 
 static bool is_old(const struct log_message *m, int64_t us)
 {
-    return us - m->last > (m->state == LOG_FLOW_OPEN ? OPEN_US : QUEUED_US);
+    bool over = m->state == LOG_FLOW_OPEN ||
+                (m->sendmail && m->tried > 0 && m->finals == m->tried);
+    return us - m->last > (over ? OPEN_US : QUEUED_US);
 }
 
 struct log_message *log_pool_find(struct log_flow *flow, struct log_slice host,

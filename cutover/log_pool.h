@@ -36,6 +36,11 @@ struct log_recipient *log_pool_recipient(struct log_flow *flow,
                                          struct log_message *message, struct log_slice to,
                                          struct log_slice orig_to);
 
+/* log_flow.c: the message of this id on the line's host, made where there is none. NULL:
+ * the limit, or no memory; counted. */
+struct log_message *log_flow_get(struct log_flow *flow, const struct log_line *line,
+                                 struct log_slice id, int64_t us);
+
 bool log_status_is_final(enum log_status status);
 
 #endif

@@ -1,25 +1,33 @@
 /*
  * log_reader: events from mail logs, merged in the order of time (log_reader.h).
  *
- * Each source has its next event ready; the earliest is given. What a source's clock
- * does is not undone: its order is that of the latest time it has shown.
+ * Each source has its next line ready that may be wanted; the earliest is given. What a
+ * source's clock does is not undone: its order is that of the latest time it has shown.
+ *
+ * Of a large log (AHEAD_FROM lines) the rest is read by a second thread (log_ahead.h):
+ * finding lines and taking them apart is half of the work, what the caller does with
+ * them the other half. It ends with the log, so that marks and waiting are of this one
+ * alone.
  */
 #include "log_reader.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "log_ahead.h"
 #include "log_source.h"
 
-#define SECOND_US INT64_C(1000000)
-#define DAY_US    (86400 * SECOND_US)
+#define SECOND_US  INT64_C(1000000)
+#define DAY_US     (86400 * SECOND_US)
+#define AHEAD_FROM 10000
 
 struct head {
-    struct log_record record;
+    struct log_item item;
     bool ready;
     int64_t order; /* microseconds */
 };
@@ -29,12 +37,18 @@ struct log_reader {
     struct head heads[LOG_SOURCES_MAX];
     size_t count;
     size_t given; /* the head that the caller has; count: none */
+    atomic_bool stopped;
     unsigned wanted;
     bool (*pick)(const struct log_line *line); /* NULL: events */
     bool with_rotated, follow;
     int64_t since, future; /* unix s; microseconds */
     struct log_counts counts;
     char error[640];
+    /* The caller's; away from what the other thread writes for each line: a processor's
+     * cache would have to fetch it anew each time. */
+    struct log_ahead *ahead; /* NULL: read in this thread */
+    uint64_t ahead_from;     /* lines */
+    struct log_record record;
 };
 
 struct log_reader *log_reader_new(unsigned wanted)
@@ -46,6 +60,7 @@ struct log_reader *log_reader_new(unsigned wanted)
     r->with_rotated = true;
     r->since = INT64_MIN;
     r->given = LOG_SOURCES_MAX;
+    r->ahead_from = AHEAD_FROM;
     return r;
 }
 
@@ -53,6 +68,8 @@ void log_reader_free(struct log_reader *reader)
 {
     if (!reader)
         return;
+    atomic_store(&reader->stopped, true);
+    log_ahead_free(reader->ahead);
     for (size_t i = 0; i < reader->count; i++)
         log_source_close(&reader->sources[i]);
     free(reader);
@@ -107,19 +124,17 @@ void log_reader_since(struct log_reader *reader, int64_t unix_s)
     reader->since = unix_s;
 }
 
-/* ---- events ---------------------------------------------------------------- */
+/* ---- lines ----------------------------------------------------------------- */
 
-/* One line of a source: true when it is an event that is wanted. */
+/* One line of a source: true when it may be wanted. */
 static bool take_line(struct log_reader *r, struct log_source *s, const char *text,
-                      size_t len, struct log_record *out)
+                      size_t len, struct log_item *out)
 {
     if (!log_line_parse(&s->clock, text, len, &out->line)) {
         r->counts.foreign++;
         return false;
     }
-    out->event.kind = LOG_EVENT_NONE;
-    if (r->pick ? !r->pick(&out->line)
-                : !log_event_parse(&out->line, r->wanted, &out->event))
+    if (r->pick ? !r->pick(&out->line) : !log_event_possible(&out->line, r->wanted))
         return false;
     if (!log_line_time(&s->clock, &out->line, &out->time)) {
         r->counts.untimed++;
@@ -139,7 +154,7 @@ static enum log_read ready_head(struct log_reader *r, size_t i)
     struct head *head = &r->heads[i];
     const char *text;
     size_t len;
-    for (;;) {
+    while (!atomic_load_explicit(&r->stopped, memory_order_relaxed)) {
         switch (log_source_next(s, &text, &len)) {
         case LOG_SOURCE_END:
             return LOG_READ_END;
@@ -149,17 +164,18 @@ static enum log_read ready_head(struct log_reader *r, size_t i)
         case LOG_SOURCE_LINE:
             break;
         }
-        if (!take_line(r, s, text, len, &head->record))
+        if (!take_line(r, s, text, len, &head->item))
             continue;
-        int64_t order = head->record.time.us;
-        if (head->record.line.stamp_kind == LOG_STAMP_TRADITIONAL)
+        int64_t order = head->item.time.us;
+        if (head->item.line.stamp_kind == LOG_STAMP_TRADITIONAL)
             order += SECOND_US - 1;
         if (order > head->order)
             head->order = order;
-        head->record.source = i;
+        head->item.source = i;
         head->ready = true;
         return LOG_READ_EVENT;
     }
+    return LOG_READ_END;
 }
 
 static void begin(struct log_reader *r)
@@ -174,8 +190,10 @@ static void look_at_clock(struct log_reader *r)
     r->future = (int64_t)time(NULL) * SECOND_US + DAY_US;
 }
 
-enum log_read log_reader_next(struct log_reader *reader, const struct log_record **out)
+/* The next line of all sources. */
+static enum log_read merge(void *context, const struct log_item **out)
 {
+    struct log_reader *reader = context;
     size_t best = LOG_SOURCES_MAX;
     if (reader->future == 0) {
         begin(reader);
@@ -197,8 +215,51 @@ enum log_read log_reader_next(struct log_reader *reader, const struct log_record
         return LOG_READ_END;
     }
     reader->given = best;
-    *out = &reader->heads[best].record;
+    *out = &reader->heads[best].item;
     return LOG_READ_EVENT;
+}
+
+/* Standard input may keep a thread waiting for ever. */
+static bool has_standard_input(const struct log_reader *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (r->sources[i].standard_input)
+            return true;
+    return false;
+}
+
+static enum log_read next_item(struct log_reader *r, const struct log_item **out)
+{
+    if (!r->ahead && r->counts.lines >= r->ahead_from) {
+        r->ahead_from = UINT64_MAX; /* asked once, up to the end */
+        r->ahead = has_standard_input(r) ? NULL : log_ahead_new(merge, r, &r->counts);
+    }
+    enum log_read result = r->ahead ? log_ahead_next(r->ahead, out) : merge(r, out);
+    if (result != LOG_READ_EVENT) {
+        log_ahead_free(r->ahead);
+        r->ahead = NULL;
+        r->ahead_from = r->counts.lines + AHEAD_FROM;
+    }
+    return result;
+}
+
+enum log_read log_reader_next(struct log_reader *reader, const struct log_record **out)
+{
+    struct log_record *record = &reader->record;
+    const struct log_item *item;
+    enum log_read result;
+    while ((result = next_item(reader, &item)) == LOG_READ_EVENT) {
+        record->line = item->line;
+        record->time = item->time;
+        record->source = item->source;
+        record->event.kind = LOG_EVENT_NONE;
+        if (!reader->pick &&
+            !log_event_parse(&record->line, reader->wanted, &record->event))
+            continue;
+        *out = record;
+        break;
+    }
+    return result;
 }
 
 const char *log_reader_error(const struct log_reader *reader)
@@ -234,7 +295,7 @@ const char *log_reader_unread(const struct log_reader *reader)
 
 const struct log_counts *log_reader_counts(const struct log_reader *reader)
 {
-    return &reader->counts;
+    return reader->ahead ? log_ahead_counts(reader->ahead) : &reader->counts;
 }
 
 const char *log_reader_path(const struct log_reader *reader, size_t source)

@@ -24,7 +24,7 @@
  * other bytes there (truncated, replaced), is read from its beginning, and
  * counted as lost where a part of the log was missed.
  *
- * One thread.
+ * One thread uses it; it may use a second one of its own.
  */
 #ifndef SLUICE_LOG_READER_H
 #define SLUICE_LOG_READER_H
@@ -93,6 +93,7 @@ bool log_reader_ended(const struct log_reader *reader);
 /* The name of a rotated file that was not read, as it is compressed by something else
  * than gzip; "" none. */
 const char *log_reader_unread(const struct log_reader *reader);
+/* Good until the next line is read. */
 const struct log_counts *log_reader_counts(const struct log_reader *reader);
 const char *log_reader_path(const struct log_reader *reader, size_t source);
 size_t log_reader_sources(const struct log_reader *reader);

@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "log_bytes.h"
+#include "log_time.h"
+
 #define DAY_S     INT64_C(86400)
 #define YEAR_MIN  1970
 #define YEAR_MAX  2199
@@ -50,16 +53,12 @@ static bool is_day(int64_t year, int month, int day)
 
 /* ---- local time ------------------------------------------------------------ */
 
-struct local {
-    int month, day, hour, minute;
-};
-
 static int64_t apart(int64_t a, int64_t b)
 {
     return a > b ? a - b : b - a;
 }
 
-static bool is_local(const struct local *at, int64_t unix_s)
+static bool is_local(const struct log_local *at, int64_t unix_s)
 {
     struct tm tm = { 0 };
     time_t t = (time_t)unix_s;
@@ -67,9 +66,7 @@ static bool is_local(const struct local *at, int64_t unix_s)
            tm.tm_hour == at->hour && tm.tm_min == at->minute;
 }
 
-/* The unix time of this minute in this year that is nearest to near: there are two
- * in the hour that comes twice. false: there is no such day. */
-static bool in_year(const struct local *at, int year, int64_t near, int64_t *out)
+bool log_local_in(const struct log_local *at, int year, int64_t near, int64_t *out)
 {
     static const int64_t shifts[] = { -3600, 3600, -1800, 1800, -7200, 7200 };
     struct tm tm = { .tm_year = year - 1900,
@@ -88,32 +85,31 @@ static bool in_year(const struct local *at, int year, int64_t near, int64_t *out
     return true;
 }
 
-static int year_at(int64_t unix_s)
+int log_local_year(int64_t unix_s)
 {
     struct tm tm = { 0 };
     time_t t = (time_t)unix_s;
     return localtime_r(&t, &tm) ? tm.tm_year + 1900 : YEAR_MIN;
 }
 
-/* The latest such minute that is not after `latest`, by a day at most. */
-static bool latest_year(const struct local *at, int64_t latest, int64_t *out)
+bool log_local_latest(const struct log_local *at, int64_t latest, int64_t *out)
 {
-    int year = year_at(latest + DAY_S);
+    int year = log_local_year(latest + DAY_S);
     for (int back = 0; back <= 8; back++) /* eight years may lie between leap days */
-        if (in_year(at, year - back, latest, out) && *out <= latest + DAY_S)
+        if (log_local_in(at, year - back, latest, out) && *out <= latest + DAY_S)
             return true;
     return false;
 }
 
-static bool nearest_year(const struct local *at, int64_t last, int64_t *out)
+static bool nearest_year(const struct log_local *at, int64_t last, int64_t *out)
 {
-    int year = year_at(last);
-    bool found = in_year(at, year, last, out);
+    int year = log_local_year(last);
+    bool found = log_local_in(at, year, last, out);
     if (found && apart(*out, last) < NEAR_S)
         return true;
     for (int other = year - 1; other <= year + 1; other += 2) {
         int64_t t;
-        if (in_year(at, other, last, &t) &&
+        if (log_local_in(at, other, last, &t) &&
             (!found || apart(t, last) < apart(*out, last))) {
             *out = t;
             found = true;
@@ -125,7 +121,7 @@ static bool nearest_year(const struct local *at, int64_t last, int64_t *out)
 /* Of another minute of the same hour: so near that no other reading of it is nearer;
  * mktime(3) takes its time. false: not that. */
 static bool same_hour(const struct log_clock *clock, const char *stamp,
-                      const struct local *at, int64_t *out)
+                      const struct log_local *at, int64_t *out)
 {
     const size_t hour_len = 10; /* "Nov 22 09:" */
     if (clock->minute_len < hour_len || clock->last == LOG_NO_TIME ||
@@ -133,6 +129,14 @@ static bool same_hour(const struct log_clock *clock, const char *stamp,
         return false;
     *out = clock->minute_start + 60 * (int64_t)(at->minute - two(clock->minute + 10));
     return apart(*out, clock->last / SECOND_US) < 600 && is_local(at, *out);
+}
+
+bool log_local_read(const char *stamp, struct log_local *out)
+{
+    *out = (struct log_local){ month_of(stamp), two(stamp + 4), two(stamp + 7),
+                               two(stamp + 10) };
+    return is_day(2000, out->month, out->day) && out->hour >= 0 && out->hour <= 23 &&
+           out->minute >= 0 && out->minute <= 59;
 }
 
 /* Seconds since 1970 of "Nov 22 09:14:", from the clock or anew. */
@@ -143,15 +147,13 @@ static bool local_minute(struct log_clock *clock, const char *stamp, int64_t *ou
         *out = clock->minute_start;
         return true;
     }
-    struct local at = { month_of(stamp), two(stamp + 4), two(stamp + 7),
-                        two(stamp + 10) };
-    if (at.month == 0 || at.day < 1 || at.hour < 0 || at.hour > 23 || at.minute < 0 ||
-        at.minute > 59)
+    struct log_local at;
+    if (!log_local_read(stamp, &at))
         return false;
     if (same_hour(clock, stamp, &at, out))
         ; /* as nearly always */
     else if (clock->last == LOG_NO_TIME
-                 ? !latest_year(&at, clock->latest, out)
+                 ? !log_local_latest(&at, clock->latest, out)
                  : !nearest_year(&at, clock->last / SECOND_US, out))
         return false;
     memcpy(clock->minute, stamp, len);
@@ -163,10 +165,16 @@ static bool local_minute(struct log_clock *clock, const char *stamp, int64_t *ou
 static bool traditional_time(struct log_clock *clock, const char *stamp, int64_t *us)
 {
     int64_t start;
+    if (log_bytes_equal(clock->stamp, stamp, sizeof(clock->stamp))) {
+        *us = clock->stamp_us;
+        return true;
+    }
     int second = two(stamp + 13);
     if (second < 0 || second > 60 || !local_minute(clock, stamp, &start))
         return false;
     *us = (start + second) * SECOND_US;
+    memcpy(clock->stamp, stamp, sizeof(clock->stamp));
+    clock->stamp_us = *us;
     return true;
 }
 
@@ -235,9 +243,11 @@ void log_clock_init(struct log_clock *clock, int64_t latest)
 {
     clock->latest = latest;
     clock->last = LOG_NO_TIME;
+    memset(clock->stamp, 0, sizeof(clock->stamp));
     clock->minute_len = 0;
     clock->minute_start = 0;
     clock->host_len = 0;
+    clock->id_len = 0;
     for (size_t i = 0; i < LOG_PROGRAMS_KNOWN; i++)
         clock->programs[i].len = 0;
     clock->scratch[0] = '\0';

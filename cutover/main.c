@@ -70,6 +70,8 @@ static const struct command commands[] = {
       "new -> locked -> old: back to the old side, with what arrived meanwhile",
       TARGETS_HELP TIMEOUT_HELP WITHOUT_HELP
       "  --no-sync             do not run sync reverse-command, unlock at once\n"
+      "  --keep-locked         end with the mailboxes locked; the same command without\n"
+      "                        it goes on, flip gives the rollback up\n"
       "Lists the mail that arrived on the new side since the flip. With sync\n"
       "reverse-command (sluice.conf) each mailbox is copied back and unlocked; without\n"
       "it they stay locked until you have copied and run: sluice unlock\n",
@@ -117,9 +119,10 @@ static const struct command commands[] = {
       "                                    the plan, to hand round\n"
       "  start NAME DOMAIN [--variant NAME] [--set NAME=VALUE]... [--rehearse WHO]\n"
       "        [--replace]                 WHO: an address or @FILE, the pilot group\n"
-      "  run DOMAIN [--wait] [--window DURATION] [--new-file]\n"
-      "                                    until it needs a person (or time); --new-file:\n"
-      "                                    take the playbook's file as it is now\n"
+      "  run DOMAIN [--to STEP] [--wait] [--window DURATION] [--new-file]\n"
+      "                                    until it needs a person (or time), or as far\n"
+      "                                    as to before STEP; --new-file: take the\n"
+      "                                    playbook's file as it is now\n"
       "  ack DOMAIN STEP --by NAME [--note TEXT]  a person has done it\n"
       "  status DOMAIN [--watch [N]]       done, running, waiting; the change window\n"
       "  rollback DOMAIN [--to STEP]       undo, back to before that step\n"
@@ -170,6 +173,7 @@ static const struct command commands[] = {
       "  --format FORMAT       text, json or html\n"
       "  --checkpoint FILE     where to go on the next time (default: in state-dir)\n"
       "  --no-checkpoint       read all of the log, keep nothing\n"
+      "  --no-publish          do not tell the status page (with --no-checkpoint neither)\n"
       "  --without-rotated     these files alone, not mail.log.1 and older\n"
       "Exit 0: quiet long enough. 1: still forwarding. 2: forwards fail. 3: not known.\n",
       false, command_monitor },

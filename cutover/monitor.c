@@ -3,7 +3,8 @@
  *
  * A plugin for Nagios and its kin: the first line is a status with performance data,
  * the exit code 0 quiet long enough, 1 still forwarding, 2 forwards fail, 3 not known.
- * It needs no Redis: logs may be read where no MTA runs.
+ * It needs no Redis: logs may be read where no MTA runs. With a checkpoint the verdict
+ * is put there too, for the status page, when Redis can be reached.
  *
  * What was read is kept in a checkpoint, one for each list of logs, with the figures
  * and the messages in flight, so that the next run reads only what is new. Standard
@@ -18,6 +19,7 @@
 
 #include "clock.h"
 #include "command.h"
+#include "monitor_publish.h"
 #include "monitor_report.h"
 #include "options.h"
 #include "output.h"
@@ -36,7 +38,7 @@ enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_HTML };
 struct settings {
     int quiet_for, failing_after;
     const char *checkpoint, *format_name;
-    bool no_checkpoint, follow, without_failures, without_rotated;
+    bool no_checkpoint, no_publish, follow, without_failures, without_rotated;
     struct option_list probe_to;
     enum format format;
     char path[4300]; /* of the checkpoint; "" none */
@@ -50,7 +52,8 @@ struct run {
     struct log_reader *reader;
     struct monitor *monitor;
     uint64_t lost_seen;
-    bool live; /* --follow: what is old has been read */
+    bool live;        /* --follow: what is old has been read */
+    bool unpublished; /* Redis could not be reached, and that was said */
 };
 
 /* ---- what cannot be known ---------------------------------------------------- */
@@ -187,12 +190,12 @@ enum reading { READ_ALL, READ_STOPPED, READ_BAD };
 
 static enum reading read_lines(struct run *run)
 {
-    const struct log_counts *counts = log_reader_counts(run->reader);
     const struct log_record *record;
     for (uint64_t n = 1;; n++) {
         enum log_read result = log_reader_next(run->reader, &record);
-        if (counts->lost != run->lost_seen) {
-            run->lost_seen = counts->lost;
+        uint64_t lost = log_reader_counts(run->reader)->lost;
+        if (lost != run->lost_seen) {
+            run->lost_seen = lost;
             monitor_gap(run->monitor);
             notice("a part of the log is gone since the last run (truncated, or rotated "
                    "away)");
@@ -220,6 +223,17 @@ static void judge(struct run *run, struct monitor_view *view)
         .counts = log_reader_counts(run->reader),
     };
     monitor_judge(view);
+}
+
+/* What the next run begins with, and what the status page shows. */
+static void keep(struct run *run)
+{
+    struct monitor_view view;
+    save(run);
+    if (!run->settings->path[0] || run->settings->no_publish)
+        return;
+    judge(run, &view);
+    monitor_publish(run->context, &view, &run->unpublished);
 }
 
 static int report(struct run *run)
@@ -296,7 +310,7 @@ static int follow(struct run *run)
         show_state(run, &shown, !run->live);
         run->live = true;
         if (clock_ms() - saved >= SAVE_MS) {
-            save(run);
+            keep(run);
             saved = clock_ms();
         }
         if (log_reader_ended(run->reader))
@@ -305,7 +319,7 @@ static int follow(struct run *run)
     }
     /* Stopped between two lines the marks would be too early: to the end first. */
     if (!command_stopped() || read_lines(run) == READ_ALL)
-        save(run);
+        keep(run);
     show_state(run, &shown, true);
     return (int)shown;
 }
@@ -319,6 +333,7 @@ static bool take_options(struct settings *s, int *argc, char **argv, bool json)
         { "failing-after", OPTION_DURATION, &s->failing_after },
         { "checkpoint", OPTION_TEXT, &s->checkpoint },
         { "no-checkpoint", OPTION_FLAG, &s->no_checkpoint },
+        { "no-publish", OPTION_FLAG, &s->no_publish },
         { "follow", OPTION_FLAG, &s->follow },
         { "format", OPTION_TEXT, &s->format_name },
         { "without-dmarc-failures", OPTION_FLAG, &s->without_failures },
@@ -369,7 +384,7 @@ static int run_monitor(struct run *run)
         notice("%s is not read, only gzip is: unpack it to have it counted",
                log_reader_unread(run->reader));
     code = report(run);
-    save(run);
+    keep(run);
     return code;
 }
 

@@ -79,6 +79,8 @@ bool monitor_pick(const struct log_line *line)
         return line->id.len > 0 &&
                (is_forward_service(line) || is_named(line->program, "/smtp") ||
                 is_named(line->program, "/local") || is_put_off(line));
+    case LOG_DAEMON_SENDMAIL: /* who has logged in, too */
+        return line->id.len > 0 || log_event_possible(line, 1u << LOG_EVENT_LOGIN);
     default:
         return line->id.len > 0;
     }
@@ -132,13 +134,33 @@ static bool names_hop(const struct conf_hop *hop, struct log_slice text)
     return false;
 }
 
+/* As Sendmail has it (log_event.h), too. */
+static bool parse(const char *text, struct addr *addr)
+{
+    static const char host[] = "@localhost";
+    char plain[ADDR_TEXT_MAX + sizeof(host)];
+    struct log_slice whole = { text, strlen(text) };
+    bool qualified = memchr(whole.text, '@', whole.len) != NULL;
+    if (qualified && addr_parse(whole.text, whole.len, addr) == ADDR_OK &&
+        !memmem(whole.text, whole.len, "\\\\", 2))
+        return true;
+    size_t len = log_event_plain(whole, plain, ADDR_TEXT_MAX);
+    if (len == 0)
+        return false;
+    if (!qualified) {
+        memcpy(plain + len, host, sizeof(host) - 1);
+        len += sizeof(host) - 1;
+    }
+    return addr_parse(plain, len, addr) == ADDR_OK;
+}
+
 /* The managed mailbox of an address without its extension. NULL: not managed. */
 static const struct conf_domain *managed(const struct monitor *monitor, const char *text,
                                          char out[ADDR_TEXT_MAX + 1])
 {
     struct addr addr;
     char base[ADDR_LOCAL_MAX + 1];
-    if (!text || !*text || addr_parse(text, strlen(text), &addr) != ADDR_OK)
+    if (!text || !*text || !parse(text, &addr))
         return NULL;
     const struct conf_domain *domain = conf_managed(monitor->conf, addr.domain);
     if (!domain)
@@ -287,8 +309,31 @@ static void count_end(struct monitor *monitor, enum log_status status, int64_t u
     }
 }
 
+/* Sendmail replaced the address by the one on the new server, and its log does not say
+ * of what (an alias, below LogLevel 11): by the domain's new-address. */
+static const struct conf_domain *by_new_address(const struct monitor *monitor,
+                                                const struct log_recipient *r,
+                                                char out[ADDR_TEXT_MAX + 1])
+{
+    static const char pattern[] = "%l@";
+    struct addr addr;
+    if (addr_parse(r->to, strlen(r->to), &addr) != ADDR_OK)
+        return NULL;
+    for (size_t i = 0; i < monitor->conf->domain_count; i++) {
+        const struct conf_domain *domain = &monitor->conf->domains[i];
+        if (domain->new_address &&
+            strncmp(domain->new_address, pattern, sizeof(pattern) - 1) == 0 &&
+            strcmp(domain->new_address + sizeof(pattern) - 1, addr.domain) == 0) {
+            addr_format(addr.local, domain->name, out);
+            return domain;
+        }
+    }
+    return NULL;
+}
+
 /* The mailbox whose mail this is; NULL: none, a copy. */
 static const struct conf_domain *mailbox_of(const struct monitor *monitor,
+                                            const struct log_message *m,
                                             const struct log_recipient *r,
                                             char out[ADDR_TEXT_MAX + 1])
 {
@@ -297,6 +342,10 @@ static const struct conf_domain *mailbox_of(const struct monitor *monitor,
         domain = managed(monitor, r->to, out);
     if (!domain)
         domain = managed(monitor, r->orig_to, out);
+    if (!domain)
+        domain = managed(monitor, r->expanded, out);
+    if (!domain && m->sendmail)
+        domain = by_new_address(monitor, r, out);
     if (!domain && r->doubtful && monitor->conf->domain_count > 0) {
         /* Whoever wrote that line's look must not hide by it. */
         (void)snprintf(out, ADDR_TEXT_MAX + 1, "unclear address");
@@ -310,7 +359,7 @@ static void take_attempt(struct monitor *monitor, struct log_message *m,
                          int64_t us)
 {
     char mailbox[ADDR_TEXT_MAX + 1];
-    const struct conf_domain *domain = mailbox_of(monitor, r, mailbox);
+    const struct conf_domain *domain = mailbox_of(monitor, m, r, mailbox);
     if (r->mark == MARK_OTHER)
         return;
     if (r->mark == MARK_NEW) {
@@ -348,7 +397,7 @@ static void take_expired(struct monitor *monitor, const struct log_message *m, i
             continue;
         count_end(monitor, LOG_STATUS_EXPIRED, us);
         struct monitor_mailbox *row =
-            mailbox_of(monitor, r, mailbox) ? monitor_mailbox(monitor, mailbox) : NULL;
+            mailbox_of(monitor, m, r, mailbox) ? monitor_mailbox(monitor, mailbox) : NULL;
         if (row)
             row->status = LOG_STATUS_EXPIRED;
         if (monitor->news)
@@ -390,7 +439,7 @@ void monitor_take(struct monitor *monitor, const struct log_line *line, int64_t 
     } else if (event.kind == LOG_EVENT_EXPIRED) {
         take_expired(monitor, m, us);
     }
-    if (log_flow_ends(m, &event))
+    if (log_flow_ends(&event))
         log_flow_drop(monitor->flow, m);
 }
 
@@ -402,7 +451,8 @@ struct look {
     struct monitor_waiting *out;
 };
 
-static void look_at(struct look *look, const struct log_recipient *r)
+static void look_at(struct look *look, const struct log_message *m,
+                    const struct log_recipient *r)
 {
     struct monitor_waiting *out = look->out;
     char mailbox[ADDR_TEXT_MAX + 1] = "";
@@ -411,7 +461,7 @@ static void look_at(struct look *look, const struct log_recipient *r)
     out->refused += refused;
     out->stuck += r->first < look->since;
     bool oldest = out->oldest == LOG_NO_TIME || r->first < out->oldest;
-    if (mailbox_of(look->monitor, r, mailbox)) {
+    if (mailbox_of(look->monitor, m, r, mailbox)) {
         struct monitor_mailbox *row = monitor_mailbox(look->monitor, mailbox);
         if (row)
             row->waiting++;
@@ -433,7 +483,7 @@ static bool look_at_message(void *arg, struct log_message *m)
         const struct log_recipient *r = &m->recipients[i];
         if ((r->mark == MARK_FLOATER || r->mark == MARK_FAILED) &&
             (r->status == LOG_STATUS_DEFERRED || r->status == LOG_STATUS_SOFTBOUNCE))
-            look_at(arg, r);
+            look_at(arg, m, r);
     }
     return true;
 }

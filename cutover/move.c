@@ -102,7 +102,7 @@ static void leave_list(struct move *move, enum step step)
         struct mailbox *m = &move->plan.boxes[box];
         bool ours = step == STEP_LOCKED || step == STEP_QUEUED || m->unsure ||
                     (step == STEP_PARKED && m->locked_ms != 0);
-        m->stays_locked = m->found_locked || (ours && move->lost_lease);
+        m->stays_locked = m->found_locked || (ours && move->lease.lost);
         move_give_up(move, box, STEP_LEFT, ours && !m->stays_locked, "not begun%s",
                      m->stays_locked ? "; it stays locked" : "");
     }
@@ -210,7 +210,7 @@ static enum run_log_result open_log(struct move *move, size_t box, int64_t now, 
     char when[TIME_TEXT_MAX];
     run_log_name(m->local, file);
     snprintf(header, sizeof(header), "=== %s sync of %s, by %.60s\n",
-             time_text((int64_t)time(NULL), when), m->address, move->holder);
+             time_text((int64_t)time(NULL), when), m->address, move->lease.holder);
     enum run_log_result result =
         run_log_open(move->log_directory, file, header, log, error, sizeof(error));
     if (result == RUN_LOG_FAILED)
@@ -282,7 +282,7 @@ static void sync_failed(struct move *move, size_t box, const char *text)
     struct mailbox *m = &move->plan.boxes[box];
     char file[RUN_LOG_NAME_MAX + 1], domain[PLAN_FILE_NAME_MAX + 1];
     const struct conf *conf = move->context->conf;
-    bool unlock = conf->sync.on_failure == ON_FAILURE_UNLOCK && !move->lost_lease;
+    bool unlock = conf->sync.on_failure == ON_FAILURE_UNLOCK && !move->lease.lost;
     bool stopped = move->stop == MOVE_ABORTS;
     run_log_name(m->local, file);
     plan_file_name(move->domain->name, domain);

@@ -15,6 +15,7 @@
 
 #include "command.h"
 #include "fencewait.h"
+#include "lease.h"
 #include "options.h"
 #include "plan.h"
 #include "probe.h"
@@ -55,7 +56,6 @@ struct move {
     struct run_set *jobs;
     int log_directory;
     int signals; /* signalfd */
-    char holder[512];
     int64_t offset_ms; /* store's clock minus clock_ms() */
     int64_t began_ms;
 
@@ -73,12 +73,11 @@ struct move {
     size_t synced;
     int64_t first_sync_ms;
 
-    int64_t lease_at;
+    struct lease lease;
     int64_t outage_since, retry_at; /* 0: the store answers */
     uint64_t last_flip;             /* epoch */
 
     enum move_stop stop;
-    bool lost_lease;
     int exit_code; /* EXIT_DONE, or why it stopped early */
     bool plain;    /* standard error is not a terminal: a line per mailbox */
 };

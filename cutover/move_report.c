@@ -124,7 +124,7 @@ bool move_wait_release(struct move *move, char *still, size_t still_size)
 {
     struct held_search search = { .move = move };
     still[0] = '\0';
-    if (move->last_flip == 0 || move->lost_lease)
+    if (move->last_flip == 0 || move->lease.lost)
         return true;
     search.addresses = malloc((move->plan.n + 1) * sizeof(*search.addresses));
     if (search.addresses == NULL) {

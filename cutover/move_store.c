@@ -14,8 +14,6 @@
 #include "clock.h"
 #include "move.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +24,8 @@
 #define LOOK_MS           200  /* between two looks at the fence */
 #define RETRY_MS          1000 /* between two tries when the store is gone */
 #define REFENCE_MAX       3
+#define DYING_MS          2000 /* a process that was killed has gone */
+#define RETRY_DYING_MS    100
 #define ABORT_PATIENCE_MS 3000 /* for the store, when the syncs are stopped too */
 
 static int64_t store_clock(const struct move *move)
@@ -84,42 +84,21 @@ static void leave_unwritten(struct move *move)
 
 /* ---- lease ------------------------------------------------------------------------- */
 
-/* Whether the holder of a lease was a process of this host that is gone. */
-static bool holder_is_gone(const struct move *move, const char *holder)
-{
-    const char *at = strchr(holder, '@');
-    size_t len = strlen(move->context->conf->hostname);
-    if (at == NULL || strncmp(at + 1, move->context->conf->hostname, len) != 0 ||
-        strncmp(at + 1 + len, " pid ", 5) != 0)
-        return false;
-    long pid = strtol(at + 1 + len + 5, NULL, 10);
-    return pid > 1 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
-}
-
-static enum commit ask_lease(struct move *move, char *other, size_t size)
-{
-    char name[ADDR_DOMAIN_MAX + 16];
-    snprintf(name, sizeof(name), "cutover:%s", move->domain->name);
-    enum commit commit = store_lease_take(move->context->store, name, move->holder,
-                                          MOVE_LEASE_S, other, size);
-    if (commit == COMMIT_REFUSED && holder_is_gone(move, other)) {
-        store_lease_drop(move->context->store, name, other);
-        commit = store_lease_take(move->context->store, name, move->holder, MOVE_LEASE_S,
-                                  other, size);
-    }
-    move->lease_at = clock_ms() + MOVE_LEASE_S * 1000 / 6;
-    return commit;
-}
-
 int move_take_lease(struct move *move)
 {
-    char other[512] = "";
-    enum commit commit = ask_lease(move, other, sizeof(other));
+    struct lease *lease = &move->lease;
+    struct store *store = move->context->store;
+    enum commit commit = lease_take(lease, store);
+    /* One that was just killed may need a moment to go. */
+    for (int i = 0; i < DYING_MS / RETRY_DYING_MS && commit == COMMIT_REFUSED &&
+                    lease_is_here(lease) && command_sleep(RETRY_DYING_MS);
+         i++)
+        commit = lease_take(lease, store);
     if (commit == COMMIT_DONE)
         return EXIT_DONE;
     if (commit == COMMIT_REFUSED) {
         message("another cutover of %s is running: %s (if it is dead, try again in %d s)",
-                move->domain->name, other, MOVE_LEASE_S);
+                move->domain->name, lease->other, MOVE_LEASE_S);
         return EXIT_AGAIN;
     }
     message("%s", store_error(move->context->store));
@@ -128,20 +107,15 @@ int move_take_lease(struct move *move)
 
 void move_drop_lease(struct move *move)
 {
-    char name[ADDR_DOMAIN_MAX + 16];
-    snprintf(name, sizeof(name), "cutover:%s", move->domain->name);
-    if (!move->lost_lease)
-        store_lease_drop(move->context->store, name, move->holder);
+    lease_drop(&move->lease, move->context->store);
 }
 
 static void renew_lease(struct move *move, int64_t now)
 {
-    char other[512] = "";
-    enum commit commit = ask_lease(move, other, sizeof(other));
+    enum commit commit = lease_take(&move->lease, move->context->store);
     if (commit == COMMIT_REFUSED) {
         message("another cutover of %s took over: %s; stopping", move->domain->name,
-                other);
-        move->lost_lease = true;
+                move->lease.other);
         move_stop(move, MOVE_ABORTS, EXIT_AGAIN, now);
         leave_unwritten(move);
     } else {
@@ -409,7 +383,7 @@ static void fence_again(struct move *move, size_t box, int64_t now)
 {
     struct mailbox *m = &move->plan.boxes[box];
     if (++m->tries > REFENCE_MAX || move->stop != MOVE_GOES_ON) {
-        move_give_up(move, box, STEP_FAILED, !m->found_locked && !move->lost_lease,
+        move_give_up(move, box, STEP_FAILED, !m->found_locked && !move->lease.lost,
                      "a host has not confirmed its fence: %s", move->waits_for);
         return;
     }
@@ -488,7 +462,7 @@ static void give_up_own(struct move *move, const char *why)
     const struct mailbox *own = &move->plan.boxes[move->own];
     bool locked = own->epoch != 0 || own->unsure;
     bool unlock =
-        locked && !move->lost_lease &&
+        locked && !move->lease.lost &&
         (!own->found_locked || move->context->conf->sync.on_failure == ON_FAILURE_UNLOCK);
     move_give_up(move, move->own, STEP_LEFT, unlock, "%s%s", why,
                  locked && !unlock ? "; they stay locked" : "");
@@ -541,12 +515,12 @@ void move_store_turn(struct move *move, int64_t now)
 {
     /* Large, and one cutover per process. */
     static struct chunk chunk;
-    if (move->lost_lease || (move->stop == MOVE_ABORTS && move->outage_since != 0 &&
+    if (move->lease.lost || (move->stop == MOVE_ABORTS && move->outage_since != 0 &&
                              now - move->outage_since > ABORT_PATIENCE_MS))
         leave_unwritten(move);
     if (move->outage_since != 0 && now < move->retry_at)
         return;
-    if (now >= move->lease_at && !move->lost_lease)
+    if (now >= move->lease.renew_at && !move->lease.lost)
         renew_lease(move, now);
     if (move->outage_since == 0 || now >= move->retry_at) {
         flip_synced(move, &chunk, now);

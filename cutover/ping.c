@@ -22,6 +22,7 @@
 #include "command.h"
 #include "options.h"
 #include "output.h"
+#include "ping_row.h"
 #include "route.h"
 
 #define FIGURES_MAX   2048 /* performance data of one path */
@@ -144,6 +145,43 @@ static void judge(struct pings *pings)
     }
 }
 
+#define FORGET_MAX 20 /* rows, after one round */
+
+struct forgotten {
+    const struct conf *conf;
+    int64_t now;
+    size_t count;
+    struct {
+        char host[256], path[80];
+    } rows[FORGET_MAX];
+};
+
+static bool note_forgotten(void *context, const struct ping_row *row)
+{
+    struct forgotten *all = context;
+
+    if (strlen(row->host) < sizeof(all->rows[0].host) &&
+        strlen(row->path) < sizeof(all->rows[0].path) &&
+        ping_row_forgotten(row, all->conf, all->now)) {
+        memcpy(all->rows[all->count].host, row->host, strlen(row->host) + 1);
+        memcpy(all->rows[all->count].path, row->path, strlen(row->path) + 1);
+        all->count++;
+    }
+    return all->count < FORGET_MAX;
+}
+
+/* Takes rows of paths that nobody probes any more out of the status page. */
+static void forget(const struct pings *pings)
+{
+    struct store *store = pings->context->store;
+    struct forgotten all = { .conf = pings->context->conf, .now = (int64_t)time(NULL) };
+
+    if (!store_each_ping(store, note_forgotten, &all))
+        return;
+    for (size_t i = 0; i < all.count; i++)
+        (void)store_ping_drop(store, all.rows[i].host, all.rows[i].path);
+}
+
 /* For the status page. A probe that a person ended says nothing. */
 static void keep(struct pings *pings)
 {
@@ -170,6 +208,8 @@ static void keep(struct pings *pings)
     }
     if (pings->store_error[0])
         notice("the result is not on the status page: %s", pings->store_error);
+    else
+        forget(pings);
 }
 
 static enum ping_state worst_of(const struct pings *pings)

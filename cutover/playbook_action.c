@@ -89,11 +89,6 @@ static int run_status(struct action_context *context, int argc, char **argv)
     return command_status(context->command, argc, argv);
 }
 
-static int run_import(struct action_context *context, int argc, char **argv)
-{
-    return command_import(context->command, argc, argv);
-}
-
 /* clang-format off */
 static const struct action actions[] = {
     /* the engine's own */
@@ -106,8 +101,10 @@ static const struct action actions[] = {
     { { "unlock", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice unlock", run_unlock },
     { { "rollback", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice rollback: back to the old side", run_rollback },
     { { "back", ACTION_CHANGE, 1, 9, "WHO..." }, "to the old side: unlocks what is only locked, rolls back what is new", action_back },
+    { { "relock", ACTION_CHANGE, 1, 9, "WHO..." }, "the undo of flip: locked again, until the undo of the step that locked", action_relock },
     { { "cutover", ACTION_CHANGE, 1, 9, "WHO..." }, "sluice cutover: lock, sync, flip, release", run_cutover },
-    { { "import", ACTION_CHANGE, 1, 1, "FILE.csv" }, "sluice import", run_import },
+    { { "import", ACTION_CHANGE, 1, 1, "FILE.csv" }, "sluice import: new and copy addresses; keeps what was there in <step>.before.csv", action_import },
+    { { "import-back", ACTION_CHANGE, 0, 0, "" }, "undoes the import of its step", action_import_back },
     { { "probe", ACTION_CHECK, 1, 9, "WHO..." }, "the new server takes mail for each of them", run_probe },
     { { "doctor", ACTION_CHECK, 0, 0, "" }, "sluice doctor", run_doctor },
     { { "ping", ACTION_CHECK, 0, 9, "[NAME...]" }, "sluice ping: a message on each path (or those) arrives, and where it went", run_ping },
@@ -120,6 +117,7 @@ static const struct action actions[] = {
     { { "dns-check", ACTION_CHECK, 1, 9, "DOMAIN [--only NAME | --except NAME]" }, "every server has the planned records, and the rules hold", action_dns_check },
     { { "dns-rules", ACTION_CHECK, 1, 9, "DOMAIN [--only NAME | --except NAME]" }, "before the change: the rules hold for what is planned", action_dns_rules },
     { { "dns-servers", ACTION_CHECK, 1, 1, "DOMAIN" }, "name servers: parent and child agree, one serial, none has changed", action_dns_servers },
+    { { "dns-access", ACTION_CHECK, 1, 1, "DOMAIN" }, "the server takes updates with this key: one that changes nothing", action_dns_access },
     { { "dns-apply", ACTION_CHANGE, 1, 9, "DOMAIN [--only NAME | --except NAME] [--timeout T]" }, "sends the changes, and waits up to T for every name server", action_dns_apply },
     { { "dns-lower", ACTION_CHANGE, 1, 9, "DOMAIN" }, "brings the TTLs down before the move", action_dns_lower },
     { { "dns-lowered", ACTION_TIME, 1, 9, "DOMAIN" }, "the old TTLs have run out", action_dns_lowered },
@@ -149,9 +147,12 @@ static const struct action actions[] = {
     { { "port", ACTION_CHECK, 2, 2, "HOST:PORT open|refused|smtp|imap" }, "a port is open, is not, or greets", action_port },
     { { "tls", ACTION_CHECK, 1, 4, "HOST:PORT [smtp|imap] [ca=FILE] [at=ADDRESS]" }, "a certificate that is good for the name, 14 days more", action_tls },
     { { "access", ACTION_CHECK, 1, 20, "NAME:PORT... [ca=FILE]" }, "each name resolves, by CNAMEs too, and has a good certificate", action_access },
+    { { "web", ACTION_CHECK, 1, 20, "https://NAME/... [says=TEXT] [ca=FILE]" }, "each page answers over HTTPS with a good certificate, and has TEXT in it", action_web },
+    { { "autodiscover", ACTION_CHECK, 2, 6, "FILE.csv NEW-HOST:PORT [names=NAME,...] [not=OLD-HOST:PORT] [at=HOST:PORT] [ca=FILE]" }, "Autodiscover, autoconfig or SRV records name the new server, and none the old one", action_autodiscover },
     { { "imap-login", ACTION_CHECK, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "every account of address,password logs in", action_imap_login },
     { { "imap-sizes", ACTION_WRITE, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "<step>.csv: folders, messages, bytes of each", action_imap_sizes },
     { { "counts", ACTION_CHECK, 3, 5, "OLD-HOST:PORT NEW-HOST:PORT FILE.csv [TLS]" }, "<step>.csv: no mailbox has fewer messages on the new side", action_counts },
+    { { "backup", ACTION_CHECK, 3, 7, "DIRECTORY HOST:PORT FILE.csv [newer=TIME] [TLS]" }, "<step>.csv: the backup of each mailbox has as many messages as the server, each can be read", action_backup },
     { { "flow", ACTION_CHECK, 3, 7, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv [within=TIME] [not-through=NAME] [TLS]" }, "a message arrives in the first mailbox of the file", action_flow },
     { { "catchall", ACTION_CHECK, 1, 6, "HOST:PORT [IMAP-HOST:PORT FILE.csv [within=TIME] [TLS]]" }, "an address that nobody has is refused, or its mail returned to that mailbox", action_catchall },
     /* what sluice knows */

@@ -47,16 +47,22 @@ const char *action_kind_name(enum action_kind kind);
 
 /* playbook_net.c: servers and names */
 action_fn action_access, action_catchall, action_port, action_tls;
+/* playbook_web.c: pages, and what mail programs are told */
+action_fn action_autodiscover, action_web;
+/* playbook_backup.c */
+action_fn action_backup;
 /* playbook_mail.c: logins, mailboxes, a message on its way */
 action_fn action_flow, action_imap_login, action_signature;
 /* playbook_count.c: sizes and counts of mailboxes */
 action_fn action_counts, action_imap_sizes;
 /* playbook_dns.c: sluice dns */
-action_fn action_dns_snapshot, action_dns_diff, action_dns_check, action_dns_rules,
+action_fn action_dns_access, action_dns_snapshot, action_dns_diff, action_dns_check, action_dns_rules,
     action_dns_servers, action_dns_apply, action_dns_lower, action_dns_lowered,
     action_dns_back, action_dns_wait;
 /* playbook_store.c: what sluice knows */
-action_fn action_back, action_home, action_quiet, action_unheld;
+action_fn action_back, action_home, action_quiet, action_relock, action_unheld;
+/* playbook_import.c */
+action_fn action_import, action_import_back;
 /* playbook_rehearsal.c */
 action_fn action_rehearsed;
 /* playbook_base.c, playbook_sender.c, playbook_application.c: who sends as the domain */

@@ -34,7 +34,7 @@ static int undo_step(struct engine *engine, size_t step)
         return ask_person(engine, step);
     if (undo && undo->run) {
         code = engine_call(engine, it, &it->undo, note);
-        if (engine->lost || command_stopped())
+        if (engine->lease.lost || command_stopped())
             return EXIT_AGAIN;
         if (code != EXIT_DONE)
             return engine_fail(engine, step, "undo: ", note);

@@ -97,9 +97,9 @@ static int await(struct engine *engine, const struct playbook_step *step, pid_t 
         if (got == pid || (got < 0 && errno != EINTR))
             break;
         int64_t now = clock_ms();
-        if (engine->leased)
+        if (engine->lease.held)
             (void)engine_lease(engine);
-        if (asked == 0 && (engine->lost || command_stopped())) {
+        if (asked == 0 && (engine->lease.lost || command_stopped())) {
             (void)kill(pid, SIGTERM);
             asked = now;
         } else if (asked > 0 && now - asked > 2 * GUARD_KILL_MS) {

@@ -1,9 +1,9 @@
 /*
  * sluice playbook: the whole migration, step by step.
  *
- * list, show, run, ack, status, rollback, report, actions; each is one function
- * below (start: playbook_start.c). What a run is, is in playbook_engine.h; the
- * documents are in playbook_report.c, what status shows in playbook_status.c.
+ * list, show, run, status, rollback, report, actions; each is one function below
+ * (start: playbook_start.c, ack: playbook_ack.c). What a run is, is in playbook_engine.h;
+ * the documents are in playbook_report.c, what status shows in playbook_status.c.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include "output.h"
 #include "playbook_engine.h"
 #include "playbook_report.h"
+#include "playbook_cmd.h"
 #include "playbook_start.h"
 #include "playbook_status.h"
 
@@ -236,8 +237,8 @@ static int command_show(struct command_context *context, int argc, char **argv)
 }
 
 /* The domain's run, which must be there. */
-static int open_run(struct command_context *context, const char *domain, bool new_file,
-                    struct engine *engine)
+int playbook_open_run(struct command_context *context, const char *domain, bool new_file,
+                      struct engine *engine)
 {
     int code = engine_begin(context, domain, engine);
     engine->new_file = new_file;
@@ -267,7 +268,7 @@ static int command_report(struct command_context *context, int argc, char **argv
     }
     if (!take_format(format, &paper))
         return EXIT_USE;
-    int code = open_run(context, argv[1], false, &engine);
+    int code = playbook_open_run(context, argv[1], false, &engine);
     if (code != EXIT_DONE)
         return code;
     if (context->json)
@@ -280,77 +281,8 @@ static int command_report(struct command_context *context, int argc, char **argv
 
 /* ---- run, ack, rollback --------------------------------------------------------- */
 
-static int command_run(struct command_context *context, int argc, char **argv)
-{
-    bool wait = false, new_file = false;
-    int window = 0;
-    struct engine engine;
-    const struct option_spec specs[] = { { "wait", OPTION_FLAG, &wait },
-                                         { "window", OPTION_DURATION, &window },
-                                         { "new-file", OPTION_FLAG, &new_file } };
-    if (!options_parse(specs, 3, &argc, argv))
-        return EXIT_USE;
-    if (argc != 2) {
-        message("write: sluice playbook run DOMAIN [--wait] [--window DURATION] "
-                "[--new-file]");
-        return EXIT_USE;
-    }
-    int code = open_run(context, argv[1], new_file, &engine);
-    if (code != EXIT_DONE)
-        return code;
-    command_catch_signals();
-    code = engine_directory(&engine);
-    if (code == EXIT_DONE)
-        code = context->dry_run ? engine_dry_run(&engine)
-                                : engine_run(&engine, wait, window);
-    if ((code == EXIT_DONE && !context->dry_run) || context->json)
-        status_print(&engine, 0);
-    engine_close(&engine);
-    return code;
-}
-
-static int acknowledge(struct engine *engine, size_t step, const char *by,
-                       const char *note)
-{
-    const struct playbook_step *it = &engine->playbook->steps[step];
-    const struct step_record *record = &engine->records[step];
-    char reason[STATE_NOTE_MAX + 1];
-    bool undoing = record->state == STATE_UNDOING && it->undo.argv &&
-                   action_find(it->undo.argv[0])->kind == ACTION_PERSON;
-    if (record->state != STATE_PERSON && !undoing) {
-        message("step %s is %s: there is nothing to acknowledge", it->id,
-                step_state_name(record->state));
-        return EXIT_CHECK;
-    }
-    /* What a machine can check is not left to the person's word. */
-    if (!undoing && it->post.argv) {
-        int code = engine_directory(engine);
-        if (code != EXIT_DONE)
-            return code;
-        if (engine_call(engine, it, &it->post, reason) != EXIT_DONE) {
-            message("step %s is not done yet: %s", it->id, reason);
-            return EXIT_CHECK;
-        }
-    }
-    /* Who says so, and whose login said it. */
-    char who[STATE_BY_MAX + 1];
-    int n = snprintf(who, sizeof(who), "%s (%s)", by, engine->by);
-    if (n < 0 || n > STATE_BY_MAX) {
-        message("--by %s: too long beside %s, whose login this is: write it shorter", by,
-                engine->by);
-        return EXIT_DATA;
-    }
-    /* The runner may open the window meanwhile: the step's own epoch is enough. */
-    engine->run.epoch = 0;
-    int code = engine_put(engine, step, undoing ? STATE_UNDONE : STATE_DONE, 0, !undoing,
-                          who, note);
-    if (code == EXIT_DONE)
-        print("%s: %s, says %s", it->id, undoing ? "undone" : "done", by);
-    return code;
-}
-
 /* The step of that name; SIZE_MAX after a message. */
-static size_t find_step(const struct engine *engine, const char *id)
+size_t playbook_step_named(const struct engine *engine, const char *id)
 {
     size_t step = playbook_find(engine->playbook, id);
     if (step == SIZE_MAX)
@@ -359,36 +291,69 @@ static size_t find_step(const struct engine *engine, const char *id)
     return step;
 }
 
-static int command_ack(struct command_context *context, int argc, char **argv)
+/* Below the reason of a step that failed. */
+static void say_way_out(const struct engine *engine)
 {
-    const char *by = NULL, *note = "";
+    for (size_t i = 0; i < engine->playbook->step_count; i++)
+        if (engine->records[i].state == STATE_FAILED)
+            notice("its log: %s/%s.log; mend it and run the same command again, or go "
+                   "back: sluice playbook rollback %s",
+                   engine->directory, engine->playbook->steps[i].id,
+                   engine->domain->name);
+}
+
+static int command_run(struct command_context *context, int argc, char **argv)
+{
+    const char *to = NULL;
+    bool wait = false, new_file = false;
+    int window = 0;
     struct engine engine;
-    const struct option_spec specs[] = { { "by", OPTION_TEXT, &by },
-                                         { "note", OPTION_TEXT, &note } };
-    if (!options_parse(specs, 2, &argc, argv))
+    const struct option_spec specs[] = { { "wait", OPTION_FLAG, &wait },
+                                         { "window", OPTION_DURATION, &window },
+                                         { "new-file", OPTION_FLAG, &new_file },
+                                         { "to", OPTION_TEXT, &to } };
+    if (!options_parse(specs, 4, &argc, argv))
         return EXIT_USE;
-    if (argc != 3 || !by || !by[0]) {
-        message("write: sluice playbook ack DOMAIN STEP --by NAME [--note TEXT]");
+    if (argc != 2) {
+        message("write: sluice playbook run DOMAIN [--to STEP] [--wait] [--window "
+                "DURATION] [--new-file]");
         return EXIT_USE;
     }
-    if (strlen(by) > STATE_BY_MAX || strlen(note) > STATE_NOTE_MAX) {
-        message("--by has %d bytes at most, --note %d: keep a longer text elsewhere and "
-                "say where",
-                STATE_BY_MAX, STATE_NOTE_MAX);
-        return EXIT_DATA;
-    }
-    int code = open_run(context, argv[1], false, &engine);
+    int code = playbook_open_run(context, argv[1], new_file, &engine);
     if (code != EXIT_DONE)
         return code;
-    size_t step = find_step(&engine, argv[2]);
-    if (step == SIZE_MAX)
-        code = EXIT_USE;
-    else if (context->dry_run)
-        print("%s would be acknowledged by %s", argv[2], by);
-    else
-        code = acknowledge(&engine, step, by, note);
+    command_catch_signals();
+    size_t until = to ? playbook_step_named(&engine, to) : SIZE_MAX;
+    code = to && until == SIZE_MAX ? EXIT_USE : engine_directory(&engine);
+    if (code == EXIT_DONE)
+        code = context->dry_run ? engine_dry_run(&engine)
+                                : engine_run(&engine, wait, window, until);
+    if (code == EXIT_CHECK && !context->dry_run)
+        say_way_out(&engine);
+    if ((code == EXIT_DONE && !context->dry_run) || context->json)
+        status_print(&engine, 0);
     engine_close(&engine);
     return code;
+}
+
+/* The undo with its arguments, for a person. */
+static void undo_words(const struct engine *engine, const struct playbook_step *step,
+                       char out[ENGINE_TEXT_MAX])
+{
+    struct engine_names names = { engine, step->id };
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < step->undo.argc; i++) {
+        char word[ENGINE_TEXT_MAX];
+        if (!playbook_expand(step->undo.argv[i], engine_value, &names, word,
+                             sizeof(word)))
+            memcpy(word, "...", 4);
+        int n =
+            snprintf(out + used, ENGINE_TEXT_MAX - used, "%s%s", i > 0 ? " " : "", word);
+        if (n < 0 || (size_t)n >= ENGINE_TEXT_MAX - used)
+            return; /* long enough for a look */
+        used += (size_t)n;
+    }
 }
 
 static void show_way_back(const struct engine *engine, size_t first)
@@ -396,12 +361,16 @@ static void show_way_back(const struct engine *engine, size_t first)
     for (size_t i = engine->playbook->step_count; i > first; i--) {
         const struct playbook_step *step = &engine->playbook->steps[i - 1];
         const struct step_record *record = &engine->records[i - 1];
+        char words[ENGINE_TEXT_MAX];
         if (record->state == STATE_PENDING || record->state == STATE_UNDONE)
             continue;
+        undo_words(engine, step, words);
+        bool is_nothing = step->undo.argv && strcmp(step->undo.argv[0], "nothing") == 0;
         print("%s would be undone: %s", step->id,
               !record->acted     ? "nothing to do, its action was never begun"
-              : !step->undo.argv ? "nothing to do"
-                                 : step->undo.argv[0]);
+              : !step->undo.argv ? "nothing to do, it has changed nothing"
+              : is_nothing       ? "nothing to do, what it did stays"
+                                 : words);
     }
 }
 
@@ -416,10 +385,10 @@ static int command_back(struct command_context *context, int argc, char **argv)
         message("write: sluice playbook rollback DOMAIN [--to STEP]");
         return EXIT_USE;
     }
-    int code = open_run(context, argv[1], false, &engine);
+    int code = playbook_open_run(context, argv[1], false, &engine);
     if (code != EXIT_DONE)
         return code;
-    size_t first = to ? find_step(&engine, to) : 0;
+    size_t first = to ? playbook_step_named(&engine, to) : 0;
     command_catch_signals();
     if (first == SIZE_MAX)
         code = EXIT_USE;
@@ -460,7 +429,7 @@ static int command_state(struct command_context *context, int argc, char **argv)
     do {
         if (watching.given && terminal_lines() > 0)
             fputs("\033[H\033[2J", stdout);
-        code = open_run(context, argv[1], false, &engine);
+        code = playbook_open_run(context, argv[1], false, &engine);
         if (code == EXIT_DONE) {
             status_print(&engine, watching.given ? terminal_lines() : 0);
             engine_close(&engine);
@@ -480,7 +449,7 @@ int command_playbook(struct command_context *context, int argc, char **argv)
         int (*run)(struct command_context *context, int argc, char **argv);
     } verbs[] = { { "list", command_list },     { "show", command_show },
                   { "start", playbook_start },  { "run", command_run },
-                  { "ack", command_ack },       { "status", command_state },
+                  { "ack", playbook_ack },      { "status", command_state },
                   { "rollback", command_back }, { "report", command_report } };
     const char *verb = argc > 1 ? argv[1] : "";
     if (strcmp(verb, "actions") == 0)

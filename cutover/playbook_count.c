@@ -16,15 +16,11 @@
 #define BAD_MAX 20
 #define FIGURE  24
 
-struct figures {
-    uint64_t folders, messages, bytes;
-};
-
 struct counting {
     struct mail_place one, other; /* other: counts */
     FILE *out;
     size_t good, bad, fewer;
-    struct figures all;
+    struct mail_figures all;
     uint64_t missing;
     struct pace pace;
 };
@@ -55,7 +51,7 @@ static bool take_folder(void *context, const char *folder)
 }
 
 static bool count_folders(struct mail_imap *imap, struct folders *folders,
-                          struct figures *out, struct mail_call *call)
+                          struct mail_figures *out, struct mail_call *call)
 {
     enum mail_result result = mail_imap_folders(imap, call, take_folder, folders);
     for (size_t i = 0; i < folders->count && result == MAIL_DONE; i++) {
@@ -70,14 +66,13 @@ static bool count_folders(struct mail_imap *imap, struct folders *folders,
     return result == MAIL_DONE && !folders->no_memory;
 }
 
-/* false: a message was printed. */
-static bool count_mailbox(const struct mail_place *place, const struct person *person,
-                          struct figures *out)
+bool mail_count(const struct mail_place *place, const struct person *person,
+                struct mail_figures *out)
 {
     struct folders folders = { 0 };
     struct mail_imap *imap = mail_log_in(place, person);
     struct mail_call call = mail_call_for(SIZE_S);
-    *out = (struct figures){ 0 };
+    *out = (struct mail_figures){ 0 };
     bool good = imap && count_folders(imap, &folders, out, &call);
     if (imap && !good)
         message("%s: %s", person->address, call.error);
@@ -88,7 +83,40 @@ static bool count_mailbox(const struct mail_place *place, const struct person *p
     return good;
 }
 
-static void add_cells(const struct figures *figures, char texts[3][FIGURE],
+static bool search_folders(struct mail_imap *imap, struct folders *folders, int64_t since,
+                           uint64_t *out, struct mail_call *call)
+{
+    const struct mail_search search = { .field = "From", .text = "", .since = since };
+    enum mail_result result = mail_imap_folders(imap, call, take_folder, folders);
+    for (size_t i = 0; i < folders->count && result == MAIL_DONE; i++) {
+        uint32_t uid;
+        size_t count = 0;
+        result = mail_imap_select(imap, call, folders->names[i], true, NULL);
+        if (result == MAIL_DONE)
+            result = mail_imap_search(imap, call, &search, &uid, 1, &count);
+        *out += count;
+    }
+    return result == MAIL_DONE && !folders->no_memory;
+}
+
+bool mail_count_since(const struct mail_place *place, const struct person *person,
+                      int64_t since, uint64_t *out)
+{
+    struct folders folders = { 0 };
+    struct mail_imap *imap = mail_log_in(place, person);
+    struct mail_call call = mail_call_for(SIZE_S);
+    *out = 0;
+    bool good = imap && search_folders(imap, &folders, since, out, &call);
+    if (imap && !good)
+        message("%s: %s", person->address, call.error);
+    for (size_t i = 0; i < folders.count; i++)
+        free(folders.names[i]);
+    free(folders.names);
+    mail_imap_close(imap);
+    return good;
+}
+
+static void add_cells(const struct mail_figures *figures, char texts[3][FIGURE],
                       const char *cells[3])
 {
     const uint64_t all[] = { figures->folders, figures->messages, figures->bytes };
@@ -124,10 +152,10 @@ static int judge(const struct counting *it, const char *endpoint)
 static bool size_one(void *context, const struct person *person)
 {
     struct counting *it = context;
-    struct figures figures;
+    struct mail_figures figures;
     char texts[3][FIGURE];
     const char *cells[4] = { person->address };
-    bool good = count_mailbox(&it->one, person, &figures);
+    bool good = mail_count(&it->one, person, &figures);
     it->good += good;
     it->bad += !good;
     if (good) {
@@ -178,7 +206,7 @@ int action_imap_sizes(struct action_context *context, int argc, char **argv)
 static bool compare_one(void *context, const struct person *person)
 {
     struct counting *it = context;
-    struct figures old, new;
+    struct mail_figures old, new;
     struct person there = *person;
     char texts[6][FIGURE];
     const char *cells[8] = { person->address }, *password;
@@ -186,7 +214,7 @@ static bool compare_one(void *context, const struct person *person)
     if (password && password[0])
         there.password = password;
     bool good =
-        count_mailbox(&it->one, person, &old) && count_mailbox(&it->other, &there, &new);
+        mail_count(&it->one, person, &old) && mail_count(&it->other, &there, &new);
     it->good += good;
     it->bad += !good;
     if (good) {

@@ -8,9 +8,9 @@
  *
  *     <start of the run, unix s> TAB <name of the snapshot>
  *
- * Snapshots are of one host. So the run has a field "@at.STEP", the hostname of
- * sluice.conf there: on another host the step is neither begun again (its snapshot
- * would be of a zone that is changed already) nor called undone.
+ * Snapshots are of one host: on another one the step is neither begun again (its
+ * snapshot would be of a zone that is changed already) nor called undone
+ * (playbook_claim.h).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,8 +21,8 @@
 
 #include "dns_snap.h"
 #include "output.h"
+#include "playbook_claim.h"
 #include "playbook_people.h"
-#include "playbook_state.h"
 
 #define WORDS_MAX (PLAYBOOK_ARGS_MAX + 8)
 #define PATH_LEN  4400
@@ -100,6 +100,11 @@ int action_dns_servers(struct action_context *context, int argc, char **argv)
                    (const char *const[]){ "--rules", "--rule", "ns", NULL }, argc, argv);
 }
 
+int action_dns_access(struct action_context *context, int argc, char **argv)
+{
+    return run_dns(context, "apply", (const char *const[]){ "--try", NULL }, argc, argv);
+}
+
 /* Looks now and then, so that the run shows how long it still takes. */
 int action_dns_wait(struct action_context *context, int argc, char **argv)
 {
@@ -149,70 +154,14 @@ static int note(const struct action_context *context, const char *name)
     return EXIT_SERVICE;
 }
 
-/* ---- the host that has it ---------------------------------------------------- */
-
-struct claim {
-    char field[PLAYBOOK_ID_MAX + 8];
-    char host[STATE_BY_MAX + 1]; /* "": no host yet */
-    bool is_ours;
-};
-
-static bool take_claim(void *context, const char *name, const char *value)
+/* What has to be copied to another host. */
+static const char *kept_here(const struct action_context *context,
+                             char out[CLAIM_WHAT_MAX])
 {
-    struct claim *claim = context;
-    const char *tab = strchr(value, '\t');
-    if (strcmp(name, claim->field) != 0)
-        return true;
-    state_text(tab ? tab + 1 : "?", claim->host, sizeof(claim->host));
-    return false;
-}
-
-static int read_claim(const struct action_context *context, struct claim *claim)
-{
-    struct store *store = context->command->store;
-    char own[sizeof(claim->host)];
-    *claim = (struct claim){ 0 };
-    (void)snprintf(claim->field, sizeof(claim->field), "@at.%.*s", PLAYBOOK_ID_MAX,
+    (void)snprintf(out, CLAIM_WHAT_MAX, "%s/dns/%s and %s/.%s.snapshot",
+                   context->command->conf->state_dir, context->domain, context->directory,
                    context->step);
-    if (!store_each_playbook(store, context->domain, take_claim, claim)) {
-        message("%s", store_error(store));
-        return EXIT_SERVICE;
-    }
-    state_text(context->command->conf->hostname, own, sizeof(own));
-    claim->is_ours = strcmp(claim->host, own) == 0;
-    return EXIT_DONE;
-}
-
-static int elsewhere(const struct action_context *context, const struct claim *claim)
-{
-    const char *state = context->command->conf->state_dir;
-    message(
-        "step %s was begun on %s, and the snapshot for the way back is there: do it on "
-        "that host, or copy its %s/dns/%s and %s/.%s.snapshot to this one first",
-        context->step, claim->host, state, context->domain, context->directory,
-        context->step);
-    return EXIT_CHECK;
-}
-
-/* Before anything is done: that it is this host that has the snapshot. */
-static int claim_step(const struct action_context *context)
-{
-    struct store *store = context->command->store;
-    struct claim claim;
-    char own[sizeof(claim.host)];
-    uint64_t epoch;
-    int code = read_claim(context, &claim);
-    if (code != EXIT_DONE || claim.host[0])
-        return code != EXIT_DONE || claim.is_ours ? code : elsewhere(context, &claim);
-    state_text(context->command->conf->hostname, own, sizeof(own));
-    const struct playbook_field field = { claim.field, own };
-    const struct playbook_put what = { .domain = context->domain,
-                                       .fields = &field,
-                                       .count = 1 };
-    if (store_playbook_put(store, &what, &epoch) == COMMIT_DONE)
-        return EXIT_DONE;
-    message("%s; nothing was changed, run the same command again", store_error(store));
-    return EXIT_AGAIN;
+    return out;
 }
 
 static int keep_snapshot(struct action_context *context, char *domain)
@@ -222,7 +171,8 @@ static int keep_snapshot(struct action_context *context, char *domain)
     size_t count;
     if (noted(context, name))
         return EXIT_DONE; /* an interrupted try goes on */
-    int code = claim_step(context);
+    char what[CLAIM_WHAT_MAX];
+    int code = claim_step(context, kept_here(context, what));
     if (code == EXIT_DONE)
         code = run_dns(context, "snapshot", NULL, 2, words);
     if (code != EXIT_DONE)
@@ -257,12 +207,9 @@ int action_dns_lower(struct action_context *context, int argc, char **argv)
 
 int action_dns_back(struct action_context *context, int argc, char **argv)
 {
-    char name[64], path[PATH_LEN];
-    struct claim claim;
+    char name[64], path[PATH_LEN], what[CLAIM_WHAT_MAX];
     if (!noted(context, name)) {
-        int code = read_claim(context, &claim);
-        if (code == EXIT_DONE && claim.host[0] && !claim.is_ours)
-            return elsewhere(context, &claim);
+        int code = claim_check(context, kept_here(context, what));
         if (code == EXIT_DONE)
             print("%s: step %s has changed nothing", context->domain, context->step);
         return code;

@@ -19,7 +19,6 @@
 
 #include "addr.h"
 #include "output.h"
-#include "run.h"
 #include "write_all.h"
 
 #define WHO       "=who"
@@ -46,14 +45,33 @@ bool engine_copy_path(const struct engine *engine, const char *playbook, uint64_
     return n > 0 && n < ENGINE_PATH_MAX;
 }
 
-/* "user@host". */
+/* A name for a person's eyes: no control character, no space or bracket that could make
+ * it look like another. */
+static void plain_name(const char *text, char out[65])
+{
+    size_t n = 0;
+    for (; text[n] && n < 64; n++)
+        out[n] = (unsigned char)text[n] > 0x20 && text[n] != 0x7f && text[n] != '(' &&
+                         text[n] != ')' && text[n] != '@'
+                     ? text[n]
+                     : '_';
+    out[n] = '\0';
+}
+
+/* "user@host", or "ann>root@host" when sudo(8) says who became root. Anybody can set its
+ * variable; so it is believed of root alone, who could lie in any case. */
 static void name_operator(char out[STATE_BY_MAX + 1])
 {
-    char host[65] = "?", text[512];
+    char host[65] = "?", name[65] = "?", sudo[65] = "", text[400];
     const struct passwd *user = getpwuid(getuid());
+    const char *from = getuid() == 0 ? getenv("SUDO_USER") : NULL;
+    if (user)
+        plain_name(user->pw_name, name);
+    if (from && from[0] && strcmp(from, name) != 0)
+        plain_name(from, sudo);
     if (gethostname(host, sizeof(host) - 1) != 0)
         memcpy(host, "?", 2);
-    (void)snprintf(text, sizeof(text), "%.100s@%s", user ? user->pw_name : "?", host);
+    (void)snprintf(text, sizeof(text), "%s%s%s@%s", sudo, sudo[0] ? ">" : "", name, host);
     state_text(text, out, STATE_BY_MAX + 1);
 }
 
@@ -207,19 +225,6 @@ int engine_begin(struct command_context *context, const char *domain, struct eng
     return code == EXIT_DONE ? read_fields(out, take_own) : code;
 }
 
-int engine_directory(struct engine *engine)
-{
-    char error[600];
-    int fd = run_directory(engine->context->conf->state_dir, "playbook",
-                           engine->domain->name, error, sizeof(error));
-    if (fd < 0) {
-        message("%s", error);
-        return EXIT_SERVICE;
-    }
-    close(fd);
-    return EXIT_DONE;
-}
-
 void engine_close(struct engine *engine)
 {
     forget(engine);
@@ -284,6 +289,10 @@ static struct playbook *find_file(struct engine *engine)
 
 int engine_load(struct engine *engine)
 {
+    char kept[ENGINE_PATH_MAX];
+    /* A start that was killed has left it to us. */
+    if (!engine->damaged && engine->run.state != RUN_NONE)
+        (void)engine_own_directory(engine, kept);
     engine->playbook = find_file(engine);
     if (!engine->playbook)
         return EXIT_CONFIGURATION;

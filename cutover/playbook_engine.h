@@ -15,6 +15,7 @@
  * playbook_engine.c   names, reading, opening
  * playbook_write.c    records into the store, over outages
  * playbook_lease.c    one runner
+ * playbook_keep.c     its directory, and that of an earlier run
  * playbook_run.c      steps forward
  * playbook_back.c     steps back
  * playbook_rehearsal.c  that it was rehearsed
@@ -24,6 +25,7 @@
 #define SLUICE_PLAYBOOK_ENGINE_H
 
 #include "command.h"
+#include "lease.h"
 #include "playbook.h"
 #include "playbook_action.h"
 #include "playbook_state.h"
@@ -45,11 +47,11 @@ struct engine {
     char *rehearsed; /* note of the domain's last rehearsal; NULL: none */
     char directory[ENGINE_PATH_MAX];
     char by[STATE_BY_MAX + 1]; /* who runs this command */
-    char holder[160];          /* of the lease */
-    bool leased;               /* this command is the runner */
-    int64_t lease_at;          /* when to renew it */
-    bool lost;                 /* the lease, to somebody else */
+    struct lease lease; /* held: this command is the runner */
     int64_t now;               /* unix s, the store's clock, at engine_read() */
+    /* For the last report of a run: where its papers will be, and the playbook that is
+     * begun in its place. NULL: they stay. */
+    const char *kept_as, *kept_for;
 };
 
 /* Path of the playbook of that name (or of a path). false: too long. */
@@ -64,8 +66,16 @@ int engine_begin(struct command_context *context, const char *domain, struct eng
 /* The run's playbook and steps, after engine_begin(). */
 int engine_load(struct engine *engine);
 int engine_read(struct engine *engine); /* the run and its steps, again */
-/* Makes the directory of logs and papers. */
+/* Makes the directory of logs and papers; one of an earlier run is put aside. */
 int engine_directory(struct engine *engine);
+/* ... without making one. kept: where the earlier one is now; "": there was none. */
+int engine_own_directory(struct engine *engine, char kept[ENGINE_PATH_MAX]);
+/* Before another run takes the place of the one that is there: writes its report.
+ * Under the lease. */
+int engine_keep_run(struct engine *engine, const char *instead);
+/* The directory of a run that is begun, until the store has it: empty. */
+int engine_new_directory(const struct engine *engine, int64_t started,
+                         char out[ENGINE_PATH_MAX]);
 void engine_close(struct engine *engine);
 
 /* A file in the run's directory, whole or not at all. */
@@ -108,8 +118,8 @@ void engine_release(struct engine *engine);
 /* Writes a failure and says it. */
 int engine_fail(struct engine *engine, size_t step, const char *when, const char *reason);
 /* All that can be done now. window_s: the new length of the change window; 0: as it
- * is. */
-int engine_run(struct engine *engine, bool wait, int window_s);
+ * is. until: neither this step nor one after it is begun; SIZE_MAX: to the end. */
+int engine_run(struct engine *engine, bool wait, int window_s, size_t until);
 /* Every check, and no action. */
 int engine_dry_run(struct engine *engine);
 /* Back to before step `first`. */

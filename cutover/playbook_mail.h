@@ -37,6 +37,16 @@ struct mail_call mail_call_for(int seconds);
 struct mail_imap *mail_log_in(const struct mail_place *place,
                               const struct person *person);
 
+struct mail_figures {
+    uint64_t folders, messages, bytes;
+};
+/* Of one mailbox. false: a message was printed. */
+bool mail_count(const struct mail_place *place, const struct person *person,
+                struct mail_figures *out);
+/* Messages that came on that day (unix s) or later. */
+bool mail_count_since(const struct mail_place *place, const struct person *person,
+                      int64_t since, uint64_t *out);
+
 /* Whether no network is between. */
 bool mail_is_loopback(const char *host);
 

@@ -12,10 +12,10 @@
 #include "clock.h"
 #include "conf_value.h"
 #include "dialog.h"
-#include "dns_ask.h"
 #include "output.h"
 #include "playbook_action.h"
 #include "playbook_mail.h"
+#include "playbook_net.h"
 #include "playbook_people.h"
 
 #define SERVER_MS  20000
@@ -144,9 +144,8 @@ int action_tls(struct action_context *context, int argc, char **argv)
 
 /* ---- access names -------------------------------------------------------- */
 
-/* Asks the resolvers of the configuration, the first that answers. */
-static void resolve(const struct conf *conf, const char *name, enum dns_type type,
-                    struct dns_reply *reply)
+void net_resolve(const struct conf *conf, const char *name, enum dns_type type,
+                 struct dns_reply *reply)
 {
     *reply = (struct dns_reply){ .outcome = DNS_FAILED };
     for (size_t i = 0; i < conf->dns.resolver_count; i++) {
@@ -170,7 +169,7 @@ static enum lookup_step look_up(const struct conf *conf, const char *name,
     enum lookup_step step = STEP_FAILED;
     for (size_t i = 0; i < 2 && step != STEP_ADDRESS; i++) {
         struct dns_reply reply;
-        resolve(conf, name, types[i], &reply);
+        net_resolve(conf, name, types[i], &reply);
         const struct dns_set *address = dns_sets_find(&reply.answer, name, types[i]);
         const struct dns_set *alias = dns_sets_find(&reply.answer, name, DNS_CNAME);
         const struct dns_set *found = address && address->count > 0 ? address : alias;
@@ -188,10 +187,9 @@ static enum lookup_step look_up(const struct conf *conf, const char *name,
     return step;
 }
 
-/* Follows CNAMEs to an address. false: a message was printed. */
-static bool find_address(const struct conf *conf, const char *host,
-                         char address[DNSRECORD_NAME_MAX + 1],
-                         char target[DNSRECORD_NAME_MAX + 1])
+bool net_address(const struct conf *conf, const char *host,
+                 char address[DNSRECORD_NAME_MAX + 1],
+                 char target[DNSRECORD_NAME_MAX + 1], char why[NET_WHY_MAX])
 {
     char name[DNSRECORD_NAME_MAX + 1];
     (void)snprintf(name, sizeof(name), "%s", host);
@@ -201,10 +199,11 @@ static bool find_address(const struct conf *conf, const char *host,
         if (step == STEP_ADDRESS)
             return true;
         if (step == STEP_FAILED || step == STEP_NOTHING) {
-            message(step == STEP_FAILED
-                        ? "%s: no resolver answers for %s: see dns { resolvers }"
-                        : "%s: %s has no address: add the CNAME or A record",
-                    host, name);
+            (void)snprintf(why, NET_WHY_MAX,
+                           step == STEP_FAILED
+                               ? "%s: no resolver answers for %s: see dns { resolvers }"
+                               : "%s: %s has no address: add the CNAME or A record",
+                           host, name);
             return false;
         }
         memcpy(name, address, sizeof(name));
@@ -212,13 +211,15 @@ static bool find_address(const struct conf *conf, const char *host,
         if (len > 0 && name[len - 1] == '.')
             name[len - 1] = '\0';
     }
-    message("%s: more than %d CNAMEs one after the other", host, CNAMES_MAX);
+    (void)snprintf(why, NET_WHY_MAX, "%s: more than %d CNAMEs one after the other", host,
+                   CNAMES_MAX);
     return false;
 }
 
 static bool access_good(const struct conf *conf, const char *endpoint, const char *ca)
 {
-    char address[DNSRECORD_NAME_MAX + 1], target[DNSRECORD_NAME_MAX + 1];
+    char address[DNSRECORD_NAME_MAX + 1], target[DNSRECORD_NAME_MAX + 1],
+        why[NET_WHY_MAX];
     struct conf_host_port at;
     struct certificate it = { .endpoint = endpoint, .ca = ca };
     const char *wrong = conf_host_port(endpoint, &at);
@@ -227,8 +228,10 @@ static bool access_good(const struct conf *conf, const char *endpoint, const cha
         return false;
     }
     if (conf->dns.resolver_count > 0) {
-        if (!find_address(conf, at.host, address, target))
+        if (!net_address(conf, at.host, address, target, why)) {
+            message("%s", why);
             return false;
+        }
         it.at = address;
     }
     if (!certificate_good(&it))

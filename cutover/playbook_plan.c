@@ -203,6 +203,8 @@ void paper_document(const struct playbook *playbook)
         doc_text(object, "owner", step->owner);
         doc_text(object, "phase", playbook->phases[step->phase]);
         doc_text(object, "kind", action_kind_name(kind_of(step)));
+        doc_text(object, "action", step->action.argv[0]);
+        doc_text(object, "undo", step->undo.argv ? step->undo.argv[0] : NULL);
         doc *rows = doc_put(object, "rows", doc_array());
         for (size_t r = 0; step->rows[r]; r++)
             doc_add_text(rows, step->rows[r]);

@@ -132,7 +132,13 @@ static void report_facts(struct page *page, const struct engine *engine)
     page_fact(page, "This report", time_text(engine->now, when));
     if (engine->who)
         page_fact(page, "Pilot group", engine->who);
-    page_fact(page, "Logs and papers", engine->directory);
+    page_fact(page, "Logs and papers",
+              engine->kept_as ? engine->kept_as : engine->directory);
+    if (!engine->kept_for)
+        return;
+    (void)snprintf(text, sizeof(text), "%.200s, begun by %s", engine->kept_for,
+                   engine->by);
+    page_fact(page, "In its place", text);
 }
 
 static void report_settings(struct page *page, const struct engine *engine)
@@ -198,6 +204,29 @@ int paper_report(const struct engine *engine, enum paper paper)
         return EXIT_DONE;
     }
     return make_report(engine, paper, &page) ? page_print(&page) : EXIT_SERVICE;
+}
+
+int paper_keep(const struct engine *engine)
+{
+    static const char *const names[] = { [PAPER_MARKDOWN] = "report.md",
+                                         [PAPER_HTML] = "report.html" };
+    char path[ENGINE_PATH_MAX];
+    int code = EXIT_DONE;
+    for (enum paper paper = PAPER_MARKDOWN; code == EXIT_DONE && paper <= PAPER_HTML;
+         paper++) {
+        struct page page;
+        int n = snprintf(path, sizeof(path), "%s/%s", engine->directory, names[paper]);
+        if (n < 0 || (size_t)n >= sizeof(path) || !make_report(engine, paper, &page))
+            return EXIT_SERVICE;
+        if (page_close(&page)) {
+            code = engine_keep_text(path, page.text, page.len);
+        } else {
+            message("out of memory: no document");
+            code = EXIT_SERVICE;
+        }
+        free(page.text);
+    }
+    return code;
 }
 
 /* ---- as actions ---------------------------------------------------------------------

@@ -19,6 +19,8 @@ char *paper_escape(enum paper paper, const char *text);
  * its code. */
 int paper_plan(const struct playbook *playbook, enum paper paper);
 int paper_report(const struct engine *engine, enum paper paper);
+/* report.md and report.html in the run's directory. */
+int paper_keep(const struct engine *engine);
 void paper_document(const struct playbook *playbook); /* the plan as --json */
 
 /* The run of an action's domain, to be closed, and the path of a paper in its

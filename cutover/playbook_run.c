@@ -44,7 +44,7 @@ static int wait_timer(struct engine *engine, size_t step)
 /* EXIT_AGAIN without a message: the run is to end here. */
 static int stop_here(struct engine *engine, const struct playbook_step *step)
 {
-    if (!engine->lost)
+    if (!engine->lease.lost)
         message("stopped in step %s: the same command goes on with it", step->id);
     return EXIT_AGAIN;
 }
@@ -57,7 +57,7 @@ static int check(struct engine *engine, size_t step, const struct playbook_call 
     if (!call->argv)
         return EXIT_DONE;
     int code = engine_call(engine, it, call, reason);
-    if (engine->lost || command_stopped())
+    if (engine->lease.lost || command_stopped())
         return stop_here(engine, it);
     return code == EXIT_DONE ? EXIT_DONE : engine_fail(engine, step, when, reason);
 }
@@ -79,7 +79,7 @@ static int act(struct engine *engine, size_t step, const struct action *action)
     const struct playbook_step *it = &engine->playbook->steps[step];
     char note[STATE_NOTE_MAX + 1];
     int code = engine_call(engine, it, &it->action, note);
-    if (engine->lost || command_stopped())
+    if (engine->lease.lost || command_stopped())
         return stop_here(engine, it);
     if (code == EXIT_AGAIN && action->info.kind == ACTION_TIME)
         return engine_put(engine, step, STATE_TIME, engine->now + AGAIN_S, true,
@@ -225,9 +225,14 @@ static int pass_time(struct engine *engine, size_t step)
 /* ---- the run ------------------------------------------------------------------------
  */
 
-static int finish_run(struct engine *engine)
+static int finish_run(struct engine *engine, size_t until)
 {
     struct run_record run = engine->run;
+    if (until < engine->playbook->step_count) {
+        print("%s: all before step %s is done", engine->domain->name,
+              engine->playbook->steps[until].id);
+        return EXIT_DONE;
+    }
     run.state = RUN_FINISHED;
     int code = engine->run.state == RUN_FINISHED ? EXIT_DONE
                : run.rehearsal                   ? engine_finish_rehearsal(engine)
@@ -239,16 +244,19 @@ static int finish_run(struct engine *engine)
 }
 
 /* One thing. *over: there is nothing more to be done now. */
-static int run_once(struct engine *engine, bool wait, bool *over)
+static int run_once(struct engine *engine, bool wait, size_t until, bool *over)
 {
     char when[TIME_TEXT_MAX], title[ENGINE_TEXT_MAX] = "";
-    struct next next = state_next(engine->playbook, engine->records, engine->now);
+    struct playbook part = *engine->playbook; /* its steps before `until` */
+    if (until < part.step_count)
+        part.step_count = until;
+    struct next next = state_next(&part, engine->records, engine->now);
     const struct playbook_step *step =
         next.step == SIZE_MAX ? NULL : &engine->playbook->steps[next.step];
     int code;
     *over = true;
     if (!step)
-        return finish_run(engine);
+        return finish_run(engine, until);
     engine_text(engine, next.step, step->title, title);
     switch (next.kind) {
     case NEXT_PERSON:
@@ -273,7 +281,7 @@ static int run_once(struct engine *engine, bool wait, bool *over)
     }
 }
 
-static int run_leased(struct engine *engine, bool wait, int window_s)
+static int run_leased(struct engine *engine, bool wait, int window_s, size_t until)
 {
     int code = engine_read(engine);
     struct run_record run = engine->run;
@@ -293,18 +301,18 @@ static int run_leased(struct engine *engine, bool wait, int window_s)
         if ((code = engine_lease(engine)) == EXIT_DONE &&
             (code = engine_read(engine)) == EXIT_DONE &&
             (code = check_clock(engine)) == EXIT_DONE)
-            code = run_once(engine, wait, &over);
+            code = run_once(engine, wait, until, &over);
         if (code == EXIT_DONE && command_stopped())
             return EXIT_AGAIN;
     }
     return code;
 }
 
-int engine_run(struct engine *engine, bool wait, int window_s)
+int engine_run(struct engine *engine, bool wait, int window_s, size_t until)
 {
     int code = engine_lease(engine);
     if (code == EXIT_DONE)
-        code = run_leased(engine, wait, window_s);
+        code = run_leased(engine, wait, window_s, until);
     engine_release(engine);
     return code;
 }

@@ -1,7 +1,8 @@
 /*
  * playbook_start: begins a run: settings, variant, pilot group and the file are
  * checked and noted in one change, under the runner's lease, so that no run is
- * replaced while somebody is at work in it.
+ * replaced while somebody is at work in it. What was there before is kept, with its
+ * report (playbook_keep.c).
  */
 #include "playbook_start.h"
 
@@ -27,6 +28,8 @@ struct start {
                                   later the run's own copy */
     bool replace;
     char name[ENGINE_PATH_MAX]; /* or absolute path, of the playbook */
+    int64_t started;
+    char directory[ENGINE_PATH_MAX]; /* of the run, until it is begun */
 };
 
 /* Fields with the memory that they point to. */
@@ -111,7 +114,7 @@ static int collect(const struct engine *engine, const struct playbook *playbook,
 {
     struct run_record run = {
         .state = RUN_GOING,
-        .started = engine->now,
+        .started = start->started,
         .window_s = playbook->window_s,
         .rehearsal = start->rehearse != NULL,
         .digest = playbook->digest,
@@ -138,31 +141,66 @@ static int collect(const struct engine *engine, const struct playbook *playbook,
     return add_settings(playbook, &start->sets, fields);
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The playbook's file, for the run. */
+static int keep_file(struct engine *engine, const struct playbook *playbook,
+                     const struct start *start)
+{
+    char own[ENGINE_PATH_MAX];
+    memcpy(own, engine->directory, sizeof(own));
+    memcpy(engine->directory, start->directory, sizeof(own));
+    int code = engine_keep_file(engine, playbook);
+    memcpy(engine->directory, own, sizeof(own));
+    return code;
+}
+
+static int begin(struct engine *engine, const struct playbook *playbook,
+                 const struct start *start, const struct fields *fields)
+{
+    char kept[ENGINE_PATH_MAX];
+    const struct run_record earlier = engine->run;
+    const struct playbook_put what = {
+        .domain = engine->domain->name,
+        .expect_epoch = engine->run.epoch,
+        .anew = true,
+        .fields = fields->items,
+        .count = fields->count,
+    };
+    int code = keep_file(engine, playbook, start);
+    if (code == EXIT_DONE)
+        code = engine_put_fields(engine, &what, &engine->run.epoch);
+    if (code != EXIT_DONE)
+        return code;
+    print("%s: playbook %s is started%s; next: sluice playbook run %s",
+          engine->domain->name, playbook->name,
+          start->rehearse ? " as a rehearsal" : "", engine->domain->name);
+    engine->run.state = RUN_GOING;
+    engine->run.started = start->started;
+    code = engine_own_directory(engine, kept);
+    if (code == EXIT_DONE && kept[0])
+        print("logs and papers of the earlier run%s%.40s%s are in %s%s",
+              earlier.playbook[0] ? " (" : "", base_name(earlier.playbook),
+              earlier.playbook[0] ? ")" : "", kept,
+              earlier.state != RUN_NONE ? ": report.html says what it did" : "");
+    return code;
+}
+
 static int write_start(struct engine *engine, const struct playbook *playbook,
                        const struct start *start)
 {
     struct fields *fields = calloc(1, sizeof(*fields));
-    uint64_t epoch;
     int code = fields ? collect(engine, playbook, start, fields) : EXIT_SERVICE;
     if (!fields)
         message("out of memory");
-    if (code == EXIT_DONE && engine->context->dry_run) {
+    if (code == EXIT_DONE && engine->context->dry_run)
         print("%s: playbook %s would be started", engine->domain->name, playbook->name);
-    } else if (code == EXIT_DONE && (code = engine_directory(engine)) == EXIT_DONE &&
-               (code = engine_keep_file(engine, playbook)) == EXIT_DONE) {
-        const struct playbook_put what = {
-            .domain = engine->domain->name,
-            .expect_epoch = engine->run.epoch,
-            .anew = true,
-            .fields = fields->items,
-            .count = fields->count,
-        };
-        code = engine_put_fields(engine, &what, &epoch);
-        if (code == EXIT_DONE)
-            print("%s: playbook %s is started%s; next: sluice playbook run %s",
-                  engine->domain->name, playbook->name,
-                  start->rehearse ? " as a rehearsal" : "", engine->domain->name);
-    }
+    else if (code == EXIT_DONE)
+        code = begin(engine, playbook, start, fields);
     free(fields);
     return code;
 }
@@ -195,26 +233,40 @@ static int keep_pilots(const struct command_context *context, struct engine *eng
                        struct start *start)
 {
     struct conf_mistake mistake;
-    char path[ENGINE_PATH_MAX];
+    char path[PATH_MAX + 1];
     size_t len = 0;
-    if (!start->rehearse || start->rehearse[0] != '@' || context->dry_run)
+    if (!start->rehearse || start->rehearse[0] != '@')
         return EXIT_DONE;
     char *text = conf_read_file(start->rehearse + 1, &len, &mistake);
     if (!text) {
         message("%s: %s", start->rehearse + 1, mistake.text);
         return EXIT_DATA;
     }
-    (void)snprintf(path, sizeof(path), "%.*s/pilots.%" PRId64, ENGINE_PATH_MAX - 200,
-                   engine->directory, engine->now);
-    int code = engine_directory(engine);
-    if (code == EXIT_DONE)
-        code = engine_keep_text(path, text, len);
+    (void)snprintf(path, sizeof(path), "@%.*s/pilots", ENGINE_PATH_MAX - 200,
+                   start->directory);
+    int code = engine_keep_text(path + 1, text, len);
     free(text);
-    if (code != EXIT_DONE)
-        return code;
-    (void)snprintf(start->pilots, sizeof(start->pilots), "@%s", path); /* fits */
+    if (code == EXIT_DONE)
+        code = check_pilot(context, engine, path);
+    (void)snprintf(start->pilots, sizeof(start->pilots), "@%.*s/pilots",
+                   ENGINE_PATH_MAX - 200, engine->directory);
     start->rehearse = start->pilots;
-    return check_pilot(context, engine, start->rehearse);
+    return code;
+}
+
+/* What the run that is there leaves behind, and a place for the next one. */
+static int make_room(struct engine *engine, const struct playbook *playbook,
+                     struct start *start)
+{
+    /* The start is the run's name in its papers: no two have the same. */
+    start->started = engine->run.started < engine->now ? engine->now
+                                                       : engine->run.started + 1;
+    if (engine->context->dry_run)
+        return EXIT_DONE;
+    int code = engine_keep_run(engine, playbook->name);
+    if (code == EXIT_DONE)
+        code = engine_new_directory(engine, start->started, start->directory);
+    return code == EXIT_DONE ? keep_pilots(engine->context, engine, start) : code;
 }
 
 /* Whether the run that is there may be replaced. */
@@ -243,7 +295,7 @@ static int start_on(struct command_context *context, const struct playbook *play
     if (code == EXIT_DONE) {
         code = check_present(&engine, start);
         if (code == EXIT_DONE)
-            code = keep_pilots(context, &engine, start);
+            code = make_room(&engine, playbook, start);
         if (code == EXIT_DONE)
             code = write_start(&engine, playbook, start);
         engine_release(&engine);

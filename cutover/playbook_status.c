@@ -14,12 +14,15 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "playbook_guard.h"
+
 #define WIDTH           110 /* when the terminal does not say, and for pipes */
 #define WIDTH_MIN       60
 #define STATUS_LINE_MAX 1200
 #define BAR             40
-#define NEXT_MANY       3  /* steps to come that are shown in the shortest picture */
-#define FIXED           14 /* lines above and below the steps, at most */
+#define TAIL_MAX        2048 /* of a step's log */
+#define NEXT_MANY       3    /* steps to come that are shown in the shortest picture */
+#define FIXED           17   /* lines above and below the steps, at most */
 
 struct picture {
     const struct engine *engine;
@@ -211,6 +214,37 @@ static void put_head(const struct picture *picture)
     print("[%s] %zu of %zu steps done", bar, done, total);
 }
 
+/* What the step said last, where its log is on this host: how far a sync is. */
+static void put_last_words(const struct engine *engine, const struct playbook_step *step)
+{
+    char path[ENGINE_PATH_MAX + PLAYBOOK_ID_MAX + 8], text[TAIL_MAX + 1],
+        words[GUARD_NOTE_MAX + 1] = "";
+    (void)snprintf(path, sizeof(path), "%s/%s.log", engine->directory, step->id);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return;
+    if (fseek(file, -TAIL_MAX, SEEK_END) != 0)
+        rewind(file);
+    size_t len = fread(text, 1, TAIL_MAX, file);
+    fclose(file);
+    text[len] = '\0';
+    guard_last_words(text, len, 0, words);
+    if (words[0] && strncmp(words, "---- ", 5) != 0)
+        print("          it said last: %s", words);
+}
+
+/* What a person is asked to do, and what is looked at when he says that it is done. */
+static void put_question(const struct engine *engine, size_t i)
+{
+    const struct playbook_step *step = &engine->playbook->steps[i];
+    char text[ENGINE_TEXT_MAX];
+    print("          %s", engine_text(engine, i, step->title, text));
+    if (step->text[0])
+        print("          %s", engine_text(engine, i, step->text, text));
+    if (step->post.argv)
+        print("          looked at then: %s", step->post.argv[0]);
+}
+
 static void put_waiting(const struct picture *picture, size_t i)
 {
     const struct engine *engine = picture->engine;
@@ -222,6 +256,7 @@ static void put_waiting(const struct picture *picture, size_t i)
     case STATE_RUNNING:
         print("runs      %s for %s, usually %s; its log: %s/%s.log", step->id, time,
               duration_text(step->usually_s, usual), engine->directory, step->id);
+        put_last_words(engine, step);
         print("          (if it was killed: sluice playbook run %s does it again)",
               engine->domain->name);
         break;
@@ -229,6 +264,7 @@ static void put_waiting(const struct picture *picture, size_t i)
         print(
             "waits     for %s since %s: sluice playbook ack %s %s --by NAME --note TEXT",
             step->owner, time, engine->domain->name, step->id);
+        put_question(engine, i);
         break;
     case STATE_TIME:
         print("waits     %s until %s, %s left", step->id, time_text(record->due, when),
@@ -236,6 +272,7 @@ static void put_waiting(const struct picture *picture, size_t i)
         break;
     case STATE_FAILED:
         print("FAILED    %s: %s", step->id, record->note);
+        print("          its log: %s/%s.log", engine->directory, step->id);
         print("          mend it and go on: sluice playbook run %s; or go back: sluice "
               "playbook rollback %s",
               engine->domain->name, engine->domain->name);

@@ -98,7 +98,7 @@ int action_home(struct action_context *context, int argc, char **argv)
 
 struct standing {
     const struct target *target;
-    FILE *locked; /* addresses that are locked on their way to new */
+    FILE *locked; /* gets the addresses that are locked on their way to new, or NULL */
     size_t new, waiting, own;
 };
 
@@ -109,7 +109,7 @@ static void see(struct standing *it, const char *local, const struct home *home)
     it->new += home->state == HOME_NEW || (home->state == HOME_LOCKED && home->rollback);
     it->waiting += forward;
     it->own += forward && local[0] == '\0';
-    if (!forward || local[0] == '\0')
+    if (!forward || local[0] == '\0' || !it->locked)
         return;
     addr_format(local, it->target->domain->name, address);
     fprintf(it->locked, "%s\n", address);
@@ -186,6 +186,32 @@ int action_back(struct action_context *context, int argc, char **argv)
         code = code == EXIT_DONE ? closed : code;
     }
     return code == EXIT_DONE ? go_back(context, &it, path, argc, argv) : code;
+}
+
+/* From new to locked, and no further: the undo of a flip. What is on its way back then
+ * (record letter r) is brought home by the undo of the step that locked it, with what
+ * arrived on the new side meanwhile. */
+int action_relock(struct action_context *context, int argc, char **argv)
+{
+    struct targets targets;
+    struct standing it = { .locked = NULL };
+    char keep[] = "--keep-locked", *words[PLAYBOOK_ARGS_MAX + 2];
+    int code = targets_resolve(context->command->conf, argc - 1, argv + 1, &targets);
+    if (code != EXIT_DONE)
+        return code;
+    code = see_all(context, &targets, &it);
+    targets_free(&targets);
+    if (code != EXIT_DONE)
+        return code;
+    if (it.new == 0) {
+        print("none is at home new: nothing to do");
+        return EXIT_DONE;
+    }
+    for (int i = 0; i < argc; i++)
+        words[i] = argv[i];
+    words[argc] = keep;
+    words[argc + 1] = NULL;
+    return command_rollback(context->command, argc + 1, words);
 }
 
 /* ---- held mail, floaters ------------------------------------------------- */

@@ -43,7 +43,7 @@ static enum commit settle(struct engine *engine, const struct playbook_put *what
     notice("outcome unknown (%s): looks again for %d s", store_error(store), SETTLE_S);
     while (clock_ms() < until && command_sleep(LOOK_MS)) {
         struct look look = { .field = &what->fields[0] };
-        if (engine->leased && engine_lease(engine) != EXIT_DONE)
+        if (engine->lease.held && engine_lease(engine) != EXIT_DONE)
             return COMMIT_REFUSED;
         if (!store_each_playbook(store, what->domain, look_for, &look))
             continue;
@@ -69,7 +69,7 @@ int engine_put_fields(struct engine *engine, const struct playbook_put *what,
     if (commit == COMMIT_UNCERTAIN)
         message("outcome unknown (%s): run the same command again",
                 store_error(engine->context->store));
-    else if (!engine->lost)
+    else if (!engine->lease.lost)
         message("%s", store_error(engine->context->store));
     return EXIT_AGAIN;
 }

@@ -9,7 +9,8 @@
  *  5. unlocks each mailbox whose copy succeeded: home old, held mail goes there.
  *
  * Without reverse-command it ends after 3 with the mailboxes locked (exit 75)
- * and says the next commands; --no-sync goes from 3 to 5.
+ * and says the next commands; --no-sync goes from 3 to 5; --keep-locked is wanted to
+ * end after 3.
  *
  * Killed anywhere and run again, it finishes: what is locked for the way back is
  * taken up where it is, what is at home old was brought back before.  The time
@@ -64,7 +65,7 @@ struct rollback {
     struct way_back *ways; /* one per target */
     struct option_list without;
     int timeout_s;
-    bool no_sync;
+    bool no_sync, keep_locked;
     doc *arrivals, *failures;
     uint64_t arrived, failed, unlocked;
     struct way_back *way; /* that is being read */
@@ -564,13 +565,17 @@ static int roll_back(struct rollback *rollback, int argc, char **argv)
     if (code == EXIT_DONE)
         code = read_homes(rollback);
     if (code == EXIT_DONE && !anything_locked(rollback)) {
-        print("nothing to do: %" PRIu64 " %s at home old already", changes->all.already,
-              changes->all.already == 1 ? "mailbox is" : "mailboxes are");
+        print("nothing to do: %" PRIu64 " %s at home old%s already", changes->all.already,
+              changes->all.already == 1 ? "mailbox is" : "mailboxes are",
+              rollback->keep_locked ? " or locked" : "");
         return changes->all.refused > 0 ? EXIT_CHECK : EXIT_DONE;
     }
     if (code == EXIT_DONE)
         code = list_arrivals(rollback);
-    if (code == EXIT_DONE)
+    if (code == EXIT_DONE && rollback->keep_locked)
+        print("locked: sluice flip goes on to the new side, sluice rollback to the old "
+              "one");
+    else if (code == EXIT_DONE)
         code = bring_back(rollback, argc, argv);
     return code == EXIT_DONE && changes->all.refused > 0 ? EXIT_CHECK : code;
 }
@@ -634,15 +639,22 @@ int command_rollback(struct command_context *context, int argc, char **argv)
         { "timeout", OPTION_DURATION, &rollback.timeout_s },
         { "without-host", OPTION_LIST, &rollback.without },
         { "no-sync", OPTION_FLAG, &rollback.no_sync },
+        { "keep-locked", OPTION_FLAG, &rollback.keep_locked },
     };
     fence_normalise_without(argc, argv);
     if (!options_parse(specs, sizeof(specs) / sizeof(specs[0]), &argc, argv))
         return EXIT_USE;
+    if (rollback.no_sync && rollback.keep_locked) {
+        message("--no-sync unlocks at once, --keep-locked not at all: choose one");
+        return EXIT_USE;
+    }
     int code = targets_resolve(context->conf, argc - 1, argv + 1, &rollback.targets);
     if (code != EXIT_DONE)
         return code;
     changes_init(&rollback.changes, context, EVENT_ROLLBACK);
-    rollback.changes.old_is_done = true;
+    /* At home old it was brought back before; where the way ends with the lock, what
+     * is still locked on its way to new is there, too. */
+    rollback.changes.also_done = rollback.keep_locked ? "ol" : "o";
     rollback.changes.without = rollback.without.count ? rollback.without.items : NULL;
     rollback.arrivals = doc_array();
     rollback.failures = doc_array();

@@ -329,6 +329,24 @@ void run_stop(struct run_set *set, int64_t now)
     }
 }
 
+bool run_is_gone(long pid)
+{
+    char path[40], text[256];
+    if (pid <= 1)
+        return false;
+    if (kill((pid_t)pid, 0) != 0)
+        return errno == ESRCH;
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "re");
+    size_t n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+    if (file)
+        fclose(file);
+    text[n] = '\0';
+    /* "PID (NAME) STATE ...": NAME may have anything in it. */
+    const char *end = strrchr(text, ')');
+    return end && (strncmp(end, ") Z", 3) == 0 || strncmp(end, ") X", 3) == 0);
+}
+
 void run_check_program(const char *path, char *error, size_t error_size)
 {
     struct stat info;

@@ -91,6 +91,10 @@ enum run_log_result {
 enum run_log_result run_log_open(int directory, const char *file, const char *header,
                                  int *log, char *error, size_t error_size);
 
+/* Whether a process of this host is gone; one that has ended and is not yet waited for
+ * by its parent is. */
+bool run_is_gone(long pid);
+
 /* "" when path can be executed by us, else why not. */
 void run_check_program(const char *path, char *error, size_t error_size);
 /* What makes this user run programs must be his own or root's, and nobody else may

@@ -41,6 +41,18 @@ void ping_row_value(const struct ping_row *row, char out[PING_VALUE_MAX + 1])
             *out = '?';
 }
 
+bool ping_row_forgotten(const struct ping_row *row, const struct conf *conf, int64_t now)
+{
+    if (now - row->when > PING_FORGET_S)
+        return true;
+    if (now - row->when <= PING_UNNAMED_S || strcmp(row->host, conf->hostname) != 0)
+        return false;
+    for (size_t i = 0; i < conf->ping_count; i++)
+        if (strcmp(conf->pings[i].name, row->path) == 0)
+            return false;
+    return true;
+}
+
 /* The next word of *at as a number; "-" is -1. */
 static bool take_time(char **at, int64_t *out)
 {

@@ -284,9 +284,29 @@ enum commit store_ping_put(struct store *store, const struct ping_row *row)
     return store->ops->ping_put(store, row);
 }
 
+enum commit store_ping_drop(struct store *store, const char *host, const char *path)
+{
+    return store->ops->ping_drop(store, host, path);
+}
+
 bool store_each_ping(struct store *store, store_ping_fn *each, void *context)
 {
     return store->ops->each_ping(store, each, context);
+}
+
+enum commit store_monitor_put(struct store *store, const struct monitor_row *row)
+{
+    return store->ops->monitor_put(store, row);
+}
+
+enum commit store_monitor_drop(struct store *store, const char *host)
+{
+    return store->ops->monitor_drop(store, host);
+}
+
+bool store_each_monitor(struct store *store, store_monitor_fn *each, void *context)
+{
+    return store->ops->each_monitor(store, each, context);
 }
 
 enum commit store_playbook_put(struct store *store, const struct playbook_put *put,

@@ -29,6 +29,7 @@
  *   arrivals:<domain> stream of deliveries on the new side, capped
  *   playbook:<domain> hash: step, "" or "=<setting>" -> "<epoch> TAB <record>"
  *   pings           hash: "<host> <path>" -> the last result of sluice ping
+ *   monitors        hash: host -> the last verdict of sluice monitor (monitor_row.h)
  *   lease:<name>    string with expiry: who runs a cutover
  *   secret          string: key of the trace header's token
  * Every reader of homes asks for chain "epoch" and the id at its host journal's
@@ -69,6 +70,7 @@ struct store;
 #define STORE_AUTH_OF      STORE_PREFIX "auth:"     /* + domain */
 #define STORE_ARRIVALS_OF  STORE_PREFIX "arrivals:" /* + domain */
 #define STORE_PINGS        STORE_PREFIX "pings"
+#define STORE_MONITORS     STORE_PREFIX "monitors"
 #define STORE_LEASE_OF     STORE_PREFIX "lease:"    /* + name */
 #define STORE_PLAYBOOK_OF  STORE_PREFIX "playbook:" /* + domain */
 
@@ -348,9 +350,38 @@ struct ping_row {
 };
 /* Replaces the one before. A figure, not a promise: UNCERTAIN may be let go. */
 enum commit store_ping_put(struct store *store, const struct ping_row *row);
-/* Paths that nobody probes any more stay: look at when. */
+enum commit store_ping_drop(struct store *store, const char *host, const char *path);
+/* Paths that nobody probes any more stay until they are dropped: look at when. */
 typedef bool store_ping_fn(void *context, const struct ping_row *row);
 bool store_each_ping(struct store *store, store_ping_fn *each, void *context);
+
+/* ---- sluice monitor -------------------------------------------------------- */
+
+/* A domain in a verdict; "*" is all that found no room. */
+struct monitor_domain {
+    const char *name;
+    int64_t last;     /* unix s of its last floater; 0: none */
+    uint64_t waiting; /* forwards that the new server has not taken yet */
+};
+/* The last verdict of one host: what its log says. */
+struct monitor_row {
+    const char *host;
+    int64_t when;         /* unix s */
+    int state;            /* of Nagios: 0 ok, 1 warning, 2 critical, 3 unknown */
+    int64_t begins;       /* unix s: the log is known from here on; 0: nothing is */
+    int64_t last;         /* unix s of the last floater; 0: none */
+    uint64_t waiting;     /* forwards that the new server has not taken yet */
+    uint64_t stuck;       /* of these, for long */
+    int quiet_for;        /* seconds that it was asked for */
+    const char *text;     /* one line */
+    const struct monitor_domain *domains; /* with floaters */
+    size_t domain_count;
+};
+/* Replaces the one before. A figure, not a promise: UNCERTAIN may be let go. */
+enum commit store_monitor_put(struct store *store, const struct monitor_row *row);
+enum commit store_monitor_drop(struct store *store, const char *host);
+typedef bool store_monitor_fn(void *context, const struct monitor_row *row);
+bool store_each_monitor(struct store *store, store_monitor_fn *each, void *context);
 
 /* ---- runs of playbooks -------------------------------------------------- */
 

@@ -230,6 +230,38 @@ static enum commit failing_ping_put(struct store *store, const struct ping_row *
     return COMMIT_UNCERTAIN;
 }
 
+static enum commit failing_ping_drop(struct store *store, const char *host,
+                                     const char *path)
+{
+    (void)store;
+    (void)host;
+    (void)path;
+    return COMMIT_UNCERTAIN;
+}
+
+static enum commit failing_monitor_put(struct store *store, const struct monitor_row *row)
+{
+    (void)store;
+    (void)row;
+    return COMMIT_UNCERTAIN;
+}
+
+static enum commit failing_monitor_drop(struct store *store, const char *host)
+{
+    (void)store;
+    (void)host;
+    return COMMIT_UNCERTAIN;
+}
+
+static bool failing_each_monitor(struct store *store, store_monitor_fn *each,
+                                 void *context)
+{
+    (void)store;
+    (void)each;
+    (void)context;
+    return false;
+}
+
 static bool failing_each_ping(struct store *store, store_ping_fn *each, void *context)
 {
     (void)store;
@@ -335,7 +367,11 @@ static const struct store_ops failing_ops = {
     .each_auth = failing_each_auth,
     .auth_drop = failing_write,
     .ping_put = failing_ping_put,
+    .ping_drop = failing_ping_drop,
     .each_ping = failing_each_ping,
+    .monitor_put = failing_monitor_put,
+    .monitor_drop = failing_monitor_drop,
+    .each_monitor = failing_each_monitor,
     .playbook_put = failing_playbook_put,
     .each_playbook = failing_each_playbook,
     .each_picture = failing_each_picture,

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "auth_row.h"
+#include "monitor_row.h"
 #include "ping_row.h"
 #include "store_ops.h"
 #include "table.h"
@@ -74,7 +75,8 @@ struct store_memory {
     size_t held_count;
     struct memory_lease *leases;
     size_t lease_count;
-    struct table *pings; /* as ping_row.h writes them */
+    struct table *pings;    /* as ping_row.h writes them */
+    struct table *monitors; /* as monitor_row.h writes them */
 };
 
 static struct store_memory *memory_of(struct store *store)
@@ -918,6 +920,55 @@ static enum commit memory_ping_put(struct store *store, const struct ping_row *r
     return COMMIT_DONE;
 }
 
+static enum commit memory_ping_drop(struct store *store, const char *host,
+                                    const char *path)
+{
+    const struct ping_row row = { .host = host, .path = path };
+    char field[PING_FIELD_MAX + 1];
+    if (ping_row_field(&row, field))
+        table_remove(memory_of(store)->pings, field, strlen(field));
+    return COMMIT_DONE;
+}
+
+static enum commit memory_monitor_put(struct store *store, const struct monitor_row *row)
+{
+    char *value = must(malloc(MONITOR_VALUE_MAX + 1));
+    bool good = monitor_row_encode(row, value);
+    if (!good)
+        store_set_error(store, "monitor: a name is too long");
+    else if (!table_put(memory_of(store)->monitors, row->host, strlen(row->host), value,
+                        strlen(value)))
+        abort();
+    free(value);
+    return good ? COMMIT_DONE : COMMIT_REFUSED;
+}
+
+static enum commit memory_monitor_drop(struct store *store, const char *host)
+{
+    table_remove(memory_of(store)->monitors, host, strlen(host));
+    return COMMIT_DONE;
+}
+
+static bool memory_each_monitor(struct store *store, store_monitor_fn *each,
+                                void *context)
+{
+    const char *host, *value;
+    size_t cursor = 0, host_len, value_len;
+    struct monitor_domain *domains = must(calloc(MONITOR_DOMAINS_MAX, sizeof(*domains)));
+    bool more = true;
+    while (more && table_next(memory_of(store)->monitors, &cursor, &host, &host_len,
+                              &value, &value_len)) {
+        char *copy = must(strdup(value)), *name = must(strdup(host));
+        struct monitor_row row = { .host = name };
+        if (monitor_row_decode(copy, domains, &row))
+            more = each(context, &row);
+        free(copy);
+        free(name);
+    }
+    free(domains);
+    return true;
+}
+
 static bool memory_each_ping(struct store *store, store_ping_fn *each, void *context)
 {
     const char *field, *value;
@@ -1151,6 +1202,7 @@ static void memory_free(struct store *store)
         free(memory->leases[i].holder);
     }
     table_free(memory->pings);
+    table_free(memory->monitors);
     free(memory->events);
     free(memory->domains);
     free(memory->hosts);
@@ -1188,7 +1240,11 @@ static const struct store_ops memory_ops = {
     .each_auth = memory_each_auth,
     .auth_drop = memory_auth_drop,
     .ping_put = memory_ping_put,
+    .ping_drop = memory_ping_drop,
     .each_ping = memory_each_ping,
+    .monitor_put = memory_monitor_put,
+    .monitor_drop = memory_monitor_drop,
+    .each_monitor = memory_each_monitor,
     .playbook_put = memory_playbook_put,
     .each_playbook = memory_each_playbook,
     .each_picture = memory_each_picture,
@@ -1203,6 +1259,7 @@ struct store *store_memory_new(void)
     struct store_memory *memory = must(calloc(1, sizeof(*memory)));
     memory->base.ops = &memory_ops;
     memory->pings = must(table_new());
+    memory->monitors = must(table_new());
     if (getrandom(memory->secret, sizeof(memory->secret), 0) < 0)
         abort();
     return &memory->base;

@@ -53,7 +53,11 @@ struct store_ops {
                       void *context);
     enum commit (*auth_drop)(struct store *store, const char *domain);
     enum commit (*ping_put)(struct store *store, const struct ping_row *row);
+    enum commit (*ping_drop)(struct store *store, const char *host, const char *path);
     bool (*each_ping)(struct store *store, store_ping_fn *each, void *context);
+    enum commit (*monitor_put)(struct store *store, const struct monitor_row *row);
+    enum commit (*monitor_drop)(struct store *store, const char *host);
+    bool (*each_monitor)(struct store *store, store_monitor_fn *each, void *context);
     enum commit (*playbook_put)(struct store *store, const struct playbook_put *put,
                                 uint64_t *epoch);
     bool (*each_playbook)(struct store *store, const char *domain,

@@ -150,11 +150,17 @@ enum commit sr_durable(struct store *store);
 /* store_redis_auth.c */
 bool sr_auth_add(struct store *store, const char *domain, const struct auth_row *rows,
                  size_t n);
-enum commit sr_ping_put(struct store *store, const struct ping_row *row);
-bool sr_each_ping(struct store *store, store_ping_fn *each, void *context);
 bool sr_each_auth(struct store *store, const char *domain, store_auth_fn *each,
                   void *context);
 enum commit sr_auth_drop(struct store *store, const char *domain);
+
+/* store_redis_monitor.c */
+enum commit sr_ping_put(struct store *store, const struct ping_row *row);
+enum commit sr_ping_drop(struct store *store, const char *host, const char *path);
+bool sr_each_ping(struct store *store, store_ping_fn *each, void *context);
+enum commit sr_monitor_put(struct store *store, const struct monitor_row *row);
+enum commit sr_monitor_drop(struct store *store, const char *host);
+bool sr_each_monitor(struct store *store, store_monitor_fn *each, void *context);
 
 /* store_redis_playbook.c */
 enum commit sr_playbook_put(struct store *store, const struct playbook_put *put,

@@ -1,5 +1,5 @@
 /*
- * store_redis_auth: who sends as a domain, and what sluice ping has seen. The rows are added inside Redis
+ * store_redis_auth: who sends as a domain. The rows are added inside Redis
  * (lua/auth.lua), ROWS_A_CALL with one script call so that none of them holds
  * Redis for more than about a millisecond, and all calls in one round trip.
  *
@@ -15,7 +15,6 @@
 #include <string.h>
 
 #include "auth_row.h"
-#include "ping_row.h"
 
 #define ROWS_A_CALL 100
 
@@ -144,49 +143,4 @@ enum commit sr_auth_drop(struct store *store, const char *domain)
     redis_arg_key(&sr->args, STORE_AUTH_OF, domain);
     sr_queue(sr);
     return sr_write(sr);
-}
-
-/* ---- sluice ping --------------------------------------------------------- */
-
-enum commit sr_ping_put(struct store *store, const struct ping_row *row)
-{
-    struct store_redis *sr = (struct store_redis *)store;
-    char field[PING_FIELD_MAX + 1], value[PING_VALUE_MAX + 1];
-    if (!ping_row_field(row, field)) {
-        store_set_error(store, "ping: the names of host and path are too long");
-        return COMMIT_REFUSED;
-    }
-    ping_row_value(row, value);
-    redis_begin(sr->redis, sr->conf->command_timeout);
-    SR_WORDS(sr, "HSET", STORE_PINGS);
-    redis_arg_text(&sr->args, field);
-    redis_arg_text(&sr->args, value);
-    sr_queue(sr);
-    return sr_write(sr);
-}
-
-struct each_ping {
-    store_ping_fn *each;
-    void *context;
-};
-
-static bool ping_field(void *context, const char *field, size_t field_len,
-                       const char *value, size_t value_len)
-{
-    const struct each_ping *walk = context;
-    char field_copy[PING_FIELD_MAX + 1], value_copy[PING_VALUE_MAX + 1];
-    struct ping_row row;
-    if (field_len > PING_FIELD_MAX || value_len > PING_VALUE_MAX)
-        return true; /* nobody wrote this */
-    memcpy(field_copy, field, field_len + 1);
-    memcpy(value_copy, value, value_len + 1);
-    return !ping_row_decode(field_copy, value_copy, &row) ||
-           walk->each(walk->context, &row);
-}
-
-bool sr_each_ping(struct store *store, store_ping_fn *each, void *context)
-{
-    struct each_ping walk = { .each = each, .context = context };
-    return sr_each_field((struct store_redis *)store, STORE_PREFIX, "pings", ping_field,
-                         &walk);
 }

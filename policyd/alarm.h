@@ -10,7 +10,8 @@
  * SLUICE_ALARM_TEXT as its environment: a text that a stranger may have put there is
  * never part of a command line. One at a time; after ALARM_COMMAND_S it is killed,
  * with all that it started. Of several hosts one runs it (a lease in the store); when
- * the store is down each does.
+ * the store is down each does. One that failed, or died with its host, is run again
+ * until it has succeeded once (alarm_tell.h).
  *
  * One caller at a time.
  */
@@ -27,14 +28,13 @@
 
 #define ALARM_REPEAT_S         3600
 #define ALARM_COMMAND_S        30
-#define ALARM_QUEUE_MAX        32 /* commands waiting; further ones are logged and let go */
 #define ALARM_COMMANDS_AN_HOUR 60
 
 struct alarms;
 
 struct alarms *alarms_new(void); /* NULL: no memory */
-/* Before the end: gives back the leases of commands that wait or run, so that the next
- * start, or another host, runs them: an alarm told twice is better than one not told. */
+/* Before the end: gives back the lease of the command that runs, so that the next start,
+ * or another host, runs it at once: an alarm told twice is better than one not told. */
 void alarms_hand_back(struct alarms *alarms, struct store *store);
 /* A command that still runs is killed. NULL is fine. */
 void alarms_free(struct alarms *alarms);
@@ -47,7 +47,11 @@ size_t alarms_update(struct alarms *alarms, const struct status *status,
                      const struct alarm *conditions, size_t n, struct store *store,
                      int64_t now_ms, struct alarm *out);
 
-/* Starts and ends commands. true: one runs or waits; call again soon. */
-bool alarms_tick(struct alarms *alarms, const struct conf *conf, int64_t now_ms);
+/* Starts and ends commands. store: NULL when it cannot be asked. true: one runs; call
+ * again soon. */
+bool alarms_tick(struct alarms *alarms, const struct conf *conf, struct store *store,
+                 int64_t now_ms);
+/* Of how many alarms the command failed when it was run last. */
+size_t alarms_untold(const struct alarms *alarms);
 
 #endif

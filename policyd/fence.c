@@ -154,13 +154,17 @@ static struct sample *sample_for(struct generation *generation, const char *doma
     return sample;
 }
 
-/* Keeps an address for the self-test; one that is not kept is not tested. */
+/* Keeps an address for the self-test; one that is not kept is not tested. A mailbox
+ * that was locked, unlocked and locked again within a moment is tested once. */
 static void take_sample(struct generation *generation, const char *domain,
                         const char *local, size_t len)
 {
     struct sample *sample = sample_for(generation, domain);
     if (!sample || sample->n == SAMPLE_MAX || generation->sampled >= SAMPLE_MAX * 2)
         return;
+    for (size_t i = 0; i < sample->n; i++)
+        if (strlen(sample->locals[i]) == len && !memcmp(sample->locals[i], local, len))
+            return;
     char *copy = strndup(local, len);
     if (!copy)
         return;

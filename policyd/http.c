@@ -224,10 +224,11 @@ static void begin_writing(struct client *client)
     client->due_ms = clock_ms() + WRITE_MS;
 }
 
-static void refuse(struct client *client, int status, const char *line)
+/* no_body: the answer to HEAD, which has none whatever it is (RFC 9110 9.3.2). */
+static void refuse(struct client *client, int status, const char *line, bool no_body)
 {
     client->keep = false;
-    answer_line(client, status, line, false);
+    answer_line(client, status, line, no_body);
     begin_writing(client);
 }
 
@@ -236,14 +237,14 @@ static void take_request(struct client *client, const struct http_request *reque
     const struct conf *conf = client->http->conf;
     client->keep = request->keep && ++client->requests < REQUESTS_MAX;
     if (!request->get && !request->head) {
-        refuse(client, 405, "reading only: GET and HEAD");
+        refuse(client, 405, "reading only: GET and HEAD", false);
     } else if (!request->host[0]) {
-        refuse(client, 400, "no Host");
+        refuse(client, 400, "no Host", request->head);
     } else if (!http_request_host(conf, request->host)) {
-        refuse(client, 421,
-               "not a name of this server: see http-hosts in sluice.conf(5)");
+        refuse(client, 421, "not a name of this server: see http-hosts in sluice.conf(5)",
+               request->head);
     } else if (!http_request_allowed(conf, request->authorization)) {
-        refuse(client, 401, "a password is needed");
+        refuse(client, 401, "a password is needed", request->head);
         if (request->authorization[0]) {
             client->state = PAUSED;
             client->due_ms = clock_ms() + WRONG_MS;
@@ -267,7 +268,7 @@ static void take_input(struct client *client)
     if (status == 200)
         take_request(client, &request);
     else
-        refuse(client, status, reason_of(status));
+        refuse(client, status, reason_of(status), request.head);
     explicit_bzero(&request, sizeof(request));
 }
 

@@ -13,10 +13,11 @@
  * are fenced again.  So a crash at any point costs a repeated fence, never one
  * that is left out.
  *
- * Diagnostics. A history that was lost or rolled back is an alarm, once a
- * minute, naming `sluice recover`; nothing is confirmed and nothing released
- * until the store's history continues the journal, and then it goes on by
- * itself. A queue helper that died makes keeper_failed_fd() readable.
+ * Diagnostics. A history that was lost or rolled back is told once a minute,
+ * naming `sluice recover` (the alarm about it is that of stats.h); nothing is
+ * confirmed and nothing released until the store's history continues the
+ * journal, and then it goes on by itself. A queue helper that died makes
+ * keeper_failed_fd() readable.
  */
 #include "config.h"
 
@@ -92,7 +93,7 @@ static void complain(struct keeper *keeper, bool alarm, const char *text)
     if (alarm)
         log_alarm("%s", text);
     else
-        log_warnx("%s", text);
+        log_warnx("no fence and no release: %s", text);
 }
 
 static void content(struct keeper *keeper)
@@ -102,11 +103,11 @@ static void content(struct keeper *keeper)
     keeper->complaint[0] = '\0';
 }
 
-/* What the store says about a lost history names the way out. */
+/* What the store says about a lost history names the way out. The alarm about it is
+ * that of the status page (alarm.h): one is enough. */
 static void complain_store(struct keeper *keeper)
 {
-    const char *error = store_error(keeper->store);
-    complain(keeper, strstr(error, "sluice recover") != NULL, error);
+    complain(keeper, false, store_error(keeper->store));
 }
 
 /* ---- the host's record ---------------------------------------------------------- */
@@ -175,8 +176,8 @@ static bool news(const struct keeper *keeper)
 {
     const struct host *a = &keeper->host, *b = &keeper->written;
     return a->fenced != b->fenced || a->swept != b->swept || a->held != b->held ||
-           a->left != b->left || a->deferred != b->deferred || a->loops != b->loops || a->journaled != b->journaled ||
-           !a->state[0] != !b->state[0];
+           a->left != b->left || a->deferred != b->deferred || a->loops != b->loops ||
+           a->journaled != b->journaled || !a->state[0] != !b->state[0];
 }
 
 static void beat(struct keeper *keeper)
@@ -249,7 +250,7 @@ static bool take_base(struct keeper *keeper)
     enum base base = keeper_base(keeper->store, keeper->journal, take_base_event, keeper,
                                  error, sizeof(error));
     if (base != BASE_TAKEN) {
-        complain(keeper, strstr(error, "sluice recover") != NULL, error);
+        complain(keeper, false, error);
         return false;
     }
     uint64_t epoch = journal_position(keeper->journal).epoch;

@@ -44,8 +44,7 @@
 #define BACKOFF_FIRST   100 /* ms */
 #define BACKOFF_MAX     2000
 #define RESOLVE_POLL    20
-#define ALARM_EVERY     60000
-#define COMPLAINT_EVERY 1000
+#define COMPLAINT_EVERY 10000
 #define ADDRESSES_MAX   8
 
 /* See struct lookup_figures. Written by the loop alone. */
@@ -106,7 +105,7 @@ struct lookups {
     _Atomic uint64_t started, answered;
     struct counters counters;
 
-    int64_t last_alarm, last_complaint;
+    int64_t last_complaint;
 };
 
 static void open_circuit(struct lookups *l, const char *reason);
@@ -272,20 +271,14 @@ bool lookup_start(struct lookups *l, struct query *query)
 
 /* ---- replies ----------------------------------------------------------- */
 
-/* what ends with the way out. */
+/* what ends with the way out. The alarm about it is that of alarm.h. */
 static void complain_about_history(struct lookups *l, const char *what)
 {
     int64_t now = clock_ms();
-    bool alarm = !l->last_alarm || now - l->last_alarm >= ALARM_EVERY;
-    if (!alarm && now - l->last_complaint < COMPLAINT_EVERY)
+    if (l->last_complaint && now - l->last_complaint < COMPLAINT_EVERY)
         return;
     l->last_complaint = now;
-    if (!alarm) {
-        log_warnx("lookups fail: %s", what);
-        return;
-    }
-    l->last_alarm = now;
-    log_alarm("lookups fail, mail for managed domains is tried later: %s", what);
+    log_warnx("lookups fail, mail for managed domains is tried later: %s", what);
 }
 
 static bool has_text(const redisReply *reply)
@@ -361,7 +354,7 @@ static void on_chain(redisAsyncContext *redis, void *raw, void *unused)
     batch->valid = history_holds(l, &batch->head, reply);
     batch->took_us = (uint64_t)(now_us() - batch->begun_us);
     if (batch->valid)
-        l->last_alarm = 0;
+        l->last_complaint = 0;
     else
         add(&l->counters.refusals, 1);
 }

@@ -377,7 +377,6 @@ static void take_answer(void *context, const char *text, size_t len)
         if (!ours && !answers->wrong[0])
             snprintf(answers->wrong, sizeof(answers->wrong), "%s for %s",
                      value_len ? tab + 1 : "an empty answer", answers->keys[i]);
-        return;
     }
 }
 

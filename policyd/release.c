@@ -28,6 +28,13 @@
  *
  * Lookups go in batches of BATCH. Any failure leaves what it concerns as it is
  * and makes the sweep incomplete: it does not count as "nothing left".
+ *
+ * Pace. Looking (records, queue, lookups) is what costs a machine for nothing, so it
+ * is followed by LOOK_REST times as long a rest. What is known to be ready does not
+ * wait for that: after an event that frees mail, and after a sweep that released some,
+ * whose records are to be settled, the rest is as long as the look was. The time that
+ * postsuper takes is work done, and asks for no rest at all. All that an event frees
+ * goes in one sweep, so the number of looks depends on events, never on messages.
  */
 #include "release.h"
 
@@ -43,6 +50,9 @@
 #define AGAIN_FIRST_MS 300
 #define AGAIN_MOST_MS  5000 /* qmgr's stale cache lasts 30 s at the most */
 #define REQUEUE_MOST_S 3600
+#define LOOK_REST      5
+#define SLICE          500 /* messages between two wakes of pickup(8) */
+#define SPILL_FIRST_MS 1000
 #define LEFT_ALARM_MS  600000
 #define STRANDED_S     10
 
@@ -131,11 +141,13 @@ struct release {
     struct release_figures figures;
     bool pressing; /* an event asks for a sweep */
     int64_t due_ms;
-    int64_t again_ms; /* back-off while something is left */
-    int64_t took_ms;  /* the last sweep */
-    int64_t ended_ms;
-    int64_t left_since_ms;   /* 0: nothing is left */
-    int64_t refused_due_ms;  /* next alarm about refusals */
+    int64_t again_ms;  /* back-off while something is left */
+    int64_t ended_ms;  /* the last sweep */
+    int64_t looked_ms; /* what of it was spent on looking */
+    bool settling;     /* it released messages: their records are to go */
+    int64_t spill_due_ms, spill_wait_ms; /* see decide_flush() */
+    int64_t left_since_ms;               /* 0: nothing is left */
+    int64_t refused_due_ms;              /* next alarm about refusals */
     struct id_list moved; /* to or from hold, by us; their records are there */
 };
 
@@ -180,8 +192,8 @@ void release_event(struct release *release, const struct event *event, int64_t n
 
 bool release_due(const struct release *release, int64_t now_ms)
 {
-    /* At the most a sixth of the time, however many events there are. */
-    if (now_ms < release->ended_ms + 5 * release->took_ms)
+    bool ready = release->pressing || release->settling;
+    if (now_ms < release->ended_ms + release->looked_ms * (ready ? 1 : LOOK_REST))
         return false;
     return release->pressing || now_ms >= release->due_ms;
 }
@@ -224,7 +236,11 @@ struct sweep {
     uint64_t left;
     size_t restored; /* records that Redis had lost */
     size_t stranded; /* messages that lie in incoming */
-    size_t refused;  /* recipients that another server answers 5xx for */
+    size_t released; /* from hold, or requeued */
+    bool spilled;    /* see decide_flush() */
+    int64_t (*now_ms)(void);
+    int64_t acted_ms;  /* spent on commands and records, not on looking */
+    size_t refused;    /* recipients that another server answers 5xx for */
     char refusal[512]; /* the first of them */
     bool failed;
 };
@@ -512,6 +528,20 @@ static void sort_ids(struct id_list *list)
     list->n = n + 1;
 }
 
+/* A flush is one process each: what is more than a few is requeued, which costs a
+ * Received: header (see above). So not at every turn: when they keep coming back, each
+ * time as much later again. */
+static enum release_action decide_flush(struct sweep *sweep, size_t flushes)
+{
+    struct release *release = sweep->release;
+    if (flushes <= HELPER_FLUSH_MAX)
+        return RELEASE_FLUSH;
+    if (sweep->env->now_ms < release->spill_due_ms)
+        return RELEASE_NOTHING;
+    sweep->spilled = true;
+    return RELEASE_REQUEUE;
+}
+
 static void decide(struct sweep *sweep)
 {
     size_t flushes = 0;
@@ -523,9 +553,8 @@ static void decide(struct sweep *sweep)
         sweep->left += decision.left;
         if (decision.stale)
             message->record->drop = true;
-        /* One process each: too many of them go another way. */
-        if (decision.action == RELEASE_FLUSH && ++flushes > HELPER_FLUSH_MAX)
-            message->action = RELEASE_REQUEUE;
+        if (decision.action == RELEASE_FLUSH)
+            message->action = decide_flush(sweep, ++flushes);
         if (decision.alarm)
             log_alarm("%s: half of its queue lifetime is over and it is still here "
                       "(%zu held, %zu to be forwarded, %zu to be redirected): requeued; "
@@ -576,37 +605,56 @@ static void put_records(struct sweep *sweep)
 
 typedef bool queue_call(struct queue *queue, const char *const *ids, size_t n);
 
-/* Runs one command on all messages that have this action; returns how many. */
-static size_t act(struct sweep *sweep, enum release_action action, queue_call *call)
+/* Those that could not be done stay as they are. */
+static void undone(struct sweep *sweep, enum release_action action,
+                   const char *const *ids, size_t n)
 {
-    size_t n = 0;
+    for (size_t i = 0, k = 0; i < sweep->message_count && k < n; i++) {
+        struct message *message = &sweep->messages[i];
+        if (message->action != action || message->id != ids[k])
+            continue;
+        message->action = RELEASE_NOTHING;
+        k++;
+    }
+}
+
+/* Runs one command on all messages that have this action; returns how many. wake: what
+ * comes out of it is picked up while the next slice is done. */
+static size_t act(struct sweep *sweep, enum release_action action, queue_call *call,
+                  bool wake)
+{
+    struct queue *queue = sweep->env->queue;
+    size_t n = 0, done = 0;
     const char **ids = calloc(sweep->message_count + 1, sizeof(*ids));
     for (size_t i = 0; ids && i < sweep->message_count; i++)
         if (sweep->messages[i].action == action)
             ids[n++] = sweep->messages[i].id;
-    if (n > 0 && !call(sweep->env->queue, ids, n)) {
-        sweep_failed(sweep, queue_error(sweep->env->queue));
-        for (size_t i = 0; i < sweep->message_count; i++)
-            if (sweep->messages[i].action == action)
-                sweep->messages[i].action = RELEASE_NOTHING;
-        n = 0;
-    }
     if (!ids)
         sweep_failed(sweep, "out of memory");
+    while (done < n) {
+        size_t some = n - done < SLICE ? n - done : SLICE;
+        if (!call(queue, ids + done, some)) {
+            sweep_failed(sweep, queue_error(queue));
+            undone(sweep, action, ids + done, n - done);
+            break;
+        }
+        done += some;
+        if (wake && !queue->ops->wake(queue))
+            sweep_failed(sweep, queue_error(queue));
+    }
     free(ids);
-    return n;
+    return done;
 }
 
 static void act_on_all(struct sweep *sweep)
 {
     const struct queue_ops *ops = sweep->env->queue->ops;
     put_records(sweep);
-    size_t held = act(sweep, RELEASE_HOLD, ops->hold);
-    size_t released = act(sweep, RELEASE_RELEASE, ops->release);
-    size_t requeued = act(sweep, RELEASE_REQUEUE, ops->requeue);
-    if (released + requeued > 0 && !ops->wake(sweep->env->queue))
-        sweep_failed(sweep, queue_error(sweep->env->queue));
-    size_t flushed = act(sweep, RELEASE_FLUSH, ops->flush);
+    size_t held = act(sweep, RELEASE_HOLD, ops->hold, false);
+    size_t released = act(sweep, RELEASE_RELEASE, ops->release, true);
+    size_t requeued = act(sweep, RELEASE_REQUEUE, ops->requeue, true);
+    size_t flushed = act(sweep, RELEASE_FLUSH, ops->flush, false);
+    sweep->released = released + requeued;
     /* A reload moves what was in delivery back to incoming; on an idle host
      * qmgr(8) looks there only when it wakes up by itself, every 300 s. */
     if (sweep->stranded > 0 && !ops->scan(sweep->env->queue))
@@ -719,8 +767,7 @@ static void look_for_missing(struct sweep *sweep)
     look_up(sweep);
 }
 
-/* ---- figures and the whole -----------------------------------------------------------
- */
+/* ---- figures and the whole -------------------------------------------------- */
 
 /* Messages that the other side has not taken yet. */
 static void count_deferred(const struct sweep *sweep, struct release_figures *figures)
@@ -841,9 +888,13 @@ static void sweep_once(struct sweep *sweep)
     }
     look_up(sweep);
     decide(sweep);
+    int64_t begun = sweep->now_ms();
     act_on_all(sweep);
+    sweep->acted_ms = sweep->now_ms() - begun;
     look_for_missing(sweep);
+    begun = sweep->now_ms();
     settle_records(sweep);
+    sweep->acted_ms += sweep->now_ms() - begun;
     count(sweep);
 }
 
@@ -872,9 +923,25 @@ static void schedule(struct release *release, const struct sweep *sweep, int64_t
     } else {
         release->again_ms = AGAIN_FIRST_MS;
     }
-    release->took_ms = ended_ms - begun_ms;
+    release->looked_ms = ended_ms - begun_ms - sweep->acted_ms;
+    release->settling = sweep->released > 0;
     release->ended_ms = ended_ms;
     release->due_ms = ended_ms + wait;
+}
+
+/* When what keeps coming back may be requeued again. */
+static void schedule_spill(struct release *release, const struct sweep *sweep,
+                           int64_t ended_ms)
+{
+    if (sweep->spilled) {
+        release->spill_wait_ms =
+            release->spill_wait_ms ? release->spill_wait_ms * 2 : SPILL_FIRST_MS;
+        if (release->spill_wait_ms > REQUEUE_MOST_S * 1000)
+            release->spill_wait_ms = REQUEUE_MOST_S * 1000;
+        release->spill_due_ms = ended_ms + release->spill_wait_ms;
+    } else if (!sweep->failed && sweep->left == 0) {
+        release->spill_wait_ms = release->spill_due_ms = 0;
+    }
 }
 
 static void watch_left(struct release *release, int64_t now_ms)
@@ -908,13 +975,18 @@ void release_step(struct release *release, const struct release_env *env,
 {
     if (!release_due(release, env->now_ms))
         return;
-    struct sweep sweep = { .release = release, .env = env };
+    struct sweep sweep = { .release = release, .env = env, .now_ms = now_ms };
     int64_t begun = now_ms();
     char before[sizeof(release->figures.error)];
     memcpy(before, release->figures.error, sizeof(before));
     release->pressing = false;
     sweep_once(&sweep);
     schedule(release, &sweep, begun, now_ms());
+    schedule_spill(release, &sweep, now_ms());
+    log_debug("release: %zu records, %zu messages: looked for %lld ms, worked for %lld "
+              "ms; %zu left",
+              sweep.record_count, sweep.message_count, (long long)release->looked_ms,
+              (long long)sweep.acted_ms, (size_t)sweep.left);
     watch_left(release, now_ms());
     watch_refusals(release, &sweep, now_ms());
     if (release->figures.error[0] && strcmp(before, release->figures.error) != 0)

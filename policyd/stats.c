@@ -20,7 +20,9 @@
 
 #include "alarm.h"
 #include "clock.h"
+#include "lock_age.h"
 #include "log.h"
+#include "ping_row.h"
 #include "status.h"
 
 #define SHARE         20 /* asking takes one part in so many of the time */
@@ -43,6 +45,7 @@ struct stats {
     struct store *store;
     struct status *last; /* the last picture that was whole; NULL: none yet */
     struct alarms *alarms;
+    struct lock_ages *ages;
     uint64_t reads, failures;
     struct lookup_figures window[2]; /* at the beginning of this window and the last */
     int64_t window_ms;
@@ -110,11 +113,41 @@ static void publish(struct stats *stats, const struct status *status)
 
 /* ---- asking ---------------------------------------------------------------------- */
 
+#define FORGET_MAX 20 /* rows, in one turn */
+
 struct asking {
     struct status *status;
     struct store *store;
+    struct journal_reader *head;
     bool failed;
+    struct {
+        char host[256], path[80]; /* path "": a verdict of sluice monitor */
+    } forget[FORGET_MAX];
+    size_t forget_count;
 };
+
+/* To be dropped after the reading: no call into the store from a callback of it. */
+static void forget_row(struct asking *asking, const char *host, const char *path)
+{
+    if (asking->forget_count == FORGET_MAX)
+        return;
+    size_t i = asking->forget_count++;
+    int host_len = snprintf(asking->forget[i].host, 256, "%s", host);
+    int path_len = snprintf(asking->forget[i].path, 80, "%s", path);
+    if (host_len < 0 || host_len > 255 || path_len < 0 || path_len > 79)
+        asking->forget_count--; /* nobody wrote this: it is not shown, and stays */
+}
+
+static void forget_rows(struct asking *asking)
+{
+    for (size_t i = 0; i < asking->forget_count; i++) {
+        const char *host = asking->forget[i].host, *path = asking->forget[i].path;
+        if (path[0])
+            (void)store_ping_drop(asking->store, host, path);
+        else
+            (void)store_monitor_drop(asking->store, host);
+    }
+}
 
 static bool take_picture(void *context, const struct store_picture *picture)
 {
@@ -126,7 +159,20 @@ static bool take_picture(void *context, const struct store_picture *picture)
 static bool take_ping(void *context, const struct ping_row *row)
 {
     struct asking *asking = context;
-    asking->failed = !status_add_ping(asking->status, row);
+    if (ping_row_forgotten(row, asking->status->conf, asking->status->now))
+        forget_row(asking, row->host, row->path);
+    else
+        asking->failed = !status_add_ping(asking->status, row);
+    return !asking->failed;
+}
+
+static bool take_monitor(void *context, const struct monitor_row *row)
+{
+    struct asking *asking = context;
+    if (asking->status->now - row->when > STATUS_MONITOR_FORGET_S)
+        forget_row(asking, row->host, "");
+    else
+        asking->failed = !status_add_monitor(asking->status, row);
     return !asking->failed;
 }
 
@@ -204,16 +250,21 @@ static bool ask(struct asking *asking)
         good = found == LOOKUP_FOUND;
         status->epoch = good ? at.epoch : 0;
         if (found == LOOKUP_ABSENT) {
+            struct position known;
+            bool did = journal_head(asking->head, &known) == LOOKUP_FOUND;
             snprintf(status->error, sizeof(status->error),
-                     "it holds no data of sluice: run \"sluice init\", or \"sluice "
-                     "recover\" if it did");
+                     did ? "Redis has lost its history: run \"sluice recover\""
+                         : "it holds no data of sluice: run \"sluice init\"");
             return false;
         }
     }
     good = good && ask_domains(asking) &&
            store_hosts(asking->store, &status->hosts, &status->host_count) !=
                LOOKUP_FAILED &&
-           store_each_ping(asking->store, take_ping, asking) && !asking->failed;
+           store_each_ping(asking->store, take_ping, asking) && !asking->failed &&
+           store_each_monitor(asking->store, take_monitor, asking) && !asking->failed;
+    if (good)
+        forget_rows(asking);
     status_settle(status);
     good = good && ask_runs(asking);
     if (!good)
@@ -258,6 +309,7 @@ static void watch(struct stats *stats, struct status *status)
     size_t n = status_judge(status, conditions);
     status->alarm_count = alarms_update(stats->alarms, status, conditions, n,
                                         stats->store, clock_ms(), status->alarms);
+    status->untold = alarms_untold(stats->alarms);
 }
 
 /* A picture of now, or the last one with what is wrong: then false. */
@@ -267,9 +319,14 @@ static bool turn(struct stats *stats)
     if (!status)
         return false;
     take_here(stats, status);
-    struct asking asking = { .status = status, .store = stats->store };
+    struct asking asking = { .status = status,
+                             .store = stats->store,
+                             .head = stats->head };
     stats->reads++;
+    status->ages = stats->ages;
+    lock_ages_begin(stats->ages, clock_ms());
     bool up = status->up = ask(&asking);
+    lock_ages_end(stats->ages, up);
     if (up) {
         status->as_of = status->now;
     } else {
@@ -342,14 +399,16 @@ static void *run(void *context)
     while (!atomic_load(&stats->stop)) {
         int64_t due = begun + (wanted(stats) ? STATS_EVERY_MS : STATS_IDLE_MS);
         due = begun == 0 ? 0 : due > earliest ? due : earliest;
-        bool child = alarms_tick(stats->alarms, stats->conf, clock_ms());
+        bool up = stats->last && stats->last->up;
+        bool child =
+            alarms_tick(stats->alarms, stats->conf, up ? stats->store : NULL, clock_ms());
         if (clock_ms() < due) {
             rest(stats, due, child);
             continue;
         }
         take_reload(stats);
         begun = clock_ms();
-        bool up = turn(stats);
+        up = turn(stats);
         earliest = clock_ms() + pause_ms(clock_ms() - begun, up);
     }
     return NULL;
@@ -361,6 +420,7 @@ static void *run(void *context)
 static void stats_free(struct stats *stats)
 {
     alarms_free(stats->alarms);
+    lock_ages_free(stats->ages);
     status_free(stats->last);
     store_free(stats->store);
     if (stats->head)
@@ -387,12 +447,13 @@ struct stats *stats_start(struct conf *conf, struct lookups *lookups)
     stats->window_ms = clock_ms();
     stats->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     stats->alarms = alarms_new();
+    stats->ages = lock_ages_new();
     char journal[4096];
     conf_journal_path(conf, journal, sizeof(journal));
     stats->head = journal_reader_new(journal);
     stats->store = store_redis_new(conf, stats->head);
     int error = ENOMEM;
-    if (stats->wake >= 0 && stats->alarms && stats->head)
+    if (stats->wake >= 0 && stats->alarms && stats->ages && stats->head)
         error = pthread_create(&stats->thread, NULL, run, stats);
     if (error == 0)
         return stats;

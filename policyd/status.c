@@ -4,7 +4,7 @@
  * A lock's age is that of its record in the store, by the store's clock, so it is
  * the same on every host and survives restarts. The store counts locked mailboxes by
  * the change that locked them (store.h, "locks"): a domain of a million mailboxes is
- * a thousand rows at the worst.
+ * a thousand rows at the worst. When that clock is set back, see lock_age.h.
  */
 #include "config.h"
 
@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "lock_age.h"
 
 void status_free(struct status *status)
 {
@@ -27,6 +29,7 @@ void status_free(struct status *status)
     free(status->domains);
     free(status->hosts);
     free(status->pings);
+    status_monitors_free(status);
     free(status->alarms);
     free(status);
 }
@@ -39,19 +42,33 @@ static void note_lock(struct status_domain *domain, int64_t since)
         domain->lock_since = since;
 }
 
-static void take_locks(struct status_domain *domain, const struct store_picture *picture,
-                       int limit_s, int64_t now)
+/* Since when a lock counts: the store's clock may have been set back. */
+static int64_t lock_since(const struct status *status, const char *domain, uint64_t epoch,
+                          bool rollback, int64_t since)
+{
+    return status->ages ? lock_ages_since(status->ages, domain, epoch, rollback, since,
+                                          status->store_s)
+                        : since;
+}
+
+static void take_locks(const struct status *status, struct status_domain *domain,
+                       const struct store_picture *picture, int limit_s)
 {
     const struct home *own = &picture->totals.own;
+    int64_t now = status->store_s;
     for (size_t i = 0; i < picture->lock_count; i++) {
         const struct store_lock *lock = &picture->locks[i];
-        note_lock(domain, lock->since);
-        if (limit_s > 0 && now >= lock->since + limit_s)
+        int64_t since =
+            lock_since(status, picture->domain, lock->epoch, lock->rollback, lock->since);
+        note_lock(domain, since);
+        if (limit_s > 0 && now >= since + limit_s)
             domain->overdue += lock->count;
     }
     if (own->state == HOME_LOCKED) {
-        note_lock(domain, own->since);
-        domain->own_overdue = limit_s > 0 && now >= own->since + limit_s;
+        int64_t since =
+            lock_since(status, picture->domain, own->epoch, own->rollback, own->since);
+        note_lock(domain, since);
+        domain->own_overdue = limit_s > 0 && now >= since + limit_s;
     }
     if (domain->lock_since > 0 && limit_s > 0)
         domain->deadline = domain->lock_since + limit_s;
@@ -101,9 +118,9 @@ static bool take_senders(struct status_domain *domain,
     return true;
 }
 
-/* Since when it has been quiet: since the last floater or the last flip. 0: nothing
- * has moved. */
-static int64_t quiet_since(const struct store_picture *picture)
+/* Since when it has been quiet: since the last floater or the last flip, neither of
+ * which is to come. 0: nothing has moved. */
+static int64_t quiet_since(const struct store_picture *picture, int64_t now)
 {
     const struct store_totals *totals = &picture->totals;
     int64_t moved = picture->flipped;
@@ -111,7 +128,9 @@ static int64_t quiet_since(const struct store_picture *picture)
         moved = totals->own.since;
     if (totals->new == 0 && totals->own.state != HOME_NEW)
         return 0;
-    return picture->floater_last > moved ? picture->floater_last : moved;
+    if (picture->floater_last > moved)
+        moved = picture->floater_last;
+    return moved < now ? moved : now;
 }
 
 static struct status_domain *append_domain(struct status *status)
@@ -138,12 +157,11 @@ bool status_add_domain(struct status *status, const struct store_picture *pictur
     snprintf(domain->name, sizeof(domain->name), "%.253s", picture->domain);
     domain->totals = picture->totals;
     domain->totals.own.new_address[0] = domain->totals.own.copy[0] = '\0';
-    take_locks(domain, picture,
-               known ? known->lock_deadline : status->conf->lock_deadline,
-               status->store_s);
+    take_locks(status, domain, picture,
+               known ? known->lock_deadline : status->conf->lock_deadline);
     domain->floaters = picture->floaters;
     domain->floater_last = picture->floater_last;
-    domain->quiet_since = quiet_since(picture);
+    domain->quiet_since = quiet_since(picture, status->store_s);
     memcpy(domain->hours, picture->hours, sizeof(domain->hours));
     if (picture->run)
         domain->run = status_run_new(picture->run, picture->outline);
@@ -152,7 +170,7 @@ bool status_add_domain(struct status *status, const struct store_picture *pictur
 
 bool status_add_ping(struct status *status, const struct ping_row *row)
 {
-    if (status->ping_count == STATUS_PINGS_MAX)
+    if (status->ping_count == STATUS_PINGS_KEPT)
         return true;
     struct status_ping *grown =
         realloc(status->pings, (status->ping_count + 1) * sizeof(*grown));
@@ -193,7 +211,9 @@ static int by_urgency(const void *a, const void *b)
 static int by_path(const void *a, const void *b)
 {
     const struct status_ping *one = a, *other = b;
-    int difference = strcmp(one->path, other->path);
+    int difference = (other->state >= 2) - (one->state >= 2); /* what fails comes first */
+    if (difference == 0)
+        difference = strcmp(one->path, other->path);
     return difference ? difference : strcmp(one->host, other->host);
 }
 
@@ -204,6 +224,7 @@ static int by_name(const void *a, const void *b)
 
 void status_settle(struct status *status)
 {
+    status_count_logs(status);
     if (status->domain_count > 0)
         qsort(status->domains, status->domain_count, sizeof(*status->domains),
               by_urgency);
@@ -219,8 +240,8 @@ const char *alarm_kind_name(enum alarm_kind kind)
 {
     static const char *const names[ALARM_KINDS] = { "lock-deadline",   "held-old",
                                                     "forward-failing", "host-silent",
-                                                    "host-fault",      "milter-silent",
-                                                    "redis-down" };
+                                                    "host-fault",      "log-failing",
+                                                    "milter-silent",   "redis-down" };
     return (size_t)kind < ALARM_KINDS ? names[kind] : "unknown";
 }
 
@@ -273,8 +294,6 @@ static void raise_alarm(struct judging *j, enum alarm_kind kind, const char *abo
 static void judge_domain(struct judging *j, const struct status_domain *domain)
 {
     char age[STATUS_SPAN_MAX], limit[STATUS_SPAN_MAX], what[64];
-    if (domain->overdue == 0 && !domain->own_overdue)
-        return;
     if (domain->overdue > 0)
         snprintf(what, sizeof(what), "%" PRIu64 " mailbox%s", domain->overdue,
                  domain->overdue == 1 ? " is" : "es are");
@@ -286,6 +305,34 @@ static void judge_domain(struct judging *j, const struct status_domain *domain)
                 domain->name, what,
                 status_span(j->status->store_s - domain->lock_since, age),
                 status_span(domain->deadline - domain->lock_since, limit), domain->name);
+}
+
+/* Each for itself, and the rest together: a phone must not ring for each of a thousand
+ * domains, and other alarms must find room. */
+static void judge_domains(struct judging *j)
+{
+    const struct status *status = j->status;
+    uint64_t domains = 0, mailboxes = 0, told = 0;
+    int64_t since = 0;
+    for (size_t i = 0; i < status->domain_count; i++) {
+        const struct status_domain *domain = &status->domains[i];
+        if (domain->overdue == 0 && !domain->own_overdue)
+            continue;
+        if (told < STATUS_OVERDUE_MAX) {
+            judge_domain(j, domain);
+            told++;
+            continue;
+        }
+        domains++;
+        mailboxes += domain->overdue;
+        if (since == 0 || domain->deadline < since)
+            since = domain->deadline;
+    }
+    if (domains > 0)
+        raise_alarm(j, ALARM_LOCK_DEADLINE, "others", since,
+                    "%" PRIu64 " more domains with %" PRIu64 " mailboxes are past their "
+                    "lock-deadline: sluice status",
+                    domains, mailboxes);
 }
 
 static void judge_held(struct judging *j, const struct host *host)
@@ -325,6 +372,17 @@ static void judge_host(struct judging *j, const struct host *host)
     judge_held(j, host); /* what a silent host holds is not over */
 }
 
+static void judge_monitor(struct judging *j, const struct status_monitor *monitor)
+{
+    int64_t age = j->status->now - monitor->when;
+    char span[STATUS_SPAN_MAX];
+    if (monitor->state != 2 || age > STATUS_MONITOR_ALARM_S)
+        return;
+    raise_alarm(j, ALARM_LOG_FAILING, monitor->host, monitor->when,
+                "%s: its log says, %s ago: %s", monitor->host, status_span(age, span),
+                monitor->text);
+}
+
 size_t status_judge(const struct status *status, struct alarm *out)
 {
     struct judging j = { .status = status, .out = out };
@@ -332,11 +390,13 @@ size_t status_judge(const struct status *status, struct alarm *out)
     if (!status->up)
         raise_alarm(&j, ALARM_REDIS_DOWN, "", status->now,
                     "mail for managed domains is tried later: %s", status->error);
-    for (size_t i = 0; i < status->domain_count && status->up; i++)
-        judge_domain(&j, &status->domains[i]);
+    if (status->up)
+        judge_domains(&j);
     /* Who is not heard of because Redis is down is not silent. */
     for (size_t i = 0; i < status->host_count && status->up; i++)
         judge_host(&j, &status->hosts[i]);
+    for (size_t i = 0; i < status->monitor_count && status->up; i++)
+        judge_monitor(&j, &status->monitors[i]);
     if (status->has_milter &&
         status->now - status->milter.updated >= STATUS_MILTER_LOST_S)
         raise_alarm(&j, ALARM_MILTER_SILENT, status->conf->hostname,

@@ -18,11 +18,13 @@
  *               as_of: time of what is shown below; while Redis is down that is the
  *               last that was known, or 0: nothing yet (all lists are empty) }
  *   alarms    [ { kind, about, since, text } ]   the oldest first. kind:
- *               "lock-deadline"   about a domain    a lock is past its deadline
+ *               "lock-deadline"   about a domain    a lock is past its deadline; about
+ *                                 "others"          those of more than 20 domains
  *               "held-old"        about a host      held mail is older than that
  *               "forward-failing" about a host      forwarded mail waits in its queue
  *               "host-silent"     about a host      no heartbeat
  *               "host-fault"      about a host      its own text, e.g. no helper
+ *               "log-failing"     about a host      its log says that forwards fail
  *               "milter-silent"   about this host   sluice-milter is not there
  *               "redis-down"      about ""          see redis.error
  *             text is a line for a person, with the way out
@@ -46,11 +48,15 @@
  *       lock         null, or { since: of the oldest lock that has not ended,
  *                    deadline: when that becomes an alarm (0: no deadline),
  *                    overdue: how many mailboxes are past it }
- *       floaters     { total, last, quiet_since, hours[96] }   as above.
- *                    quiet_since: since the last floater, or since the last flip or
- *                    sluice recover (which may have lost floaters) when that is
- *                    later: the countdown ends at quiet_since + needed.
- *                    0: nothing has moved yet, there is no countdown
+ *       floaters     { total, last, quiet_since, log_since, logs, hours[96] }   as
+ *                    above, counted by the milters. quiet_since: since the last
+ *                    floater, or since the last flip or sluice recover (which may have
+ *                    lost floaters) when that is later: the countdown ends at
+ *                    quiet_since + needed. 0: nothing has moved yet, there is no
+ *                    countdown. log_since: the same by the logs ("monitors"): since
+ *                    the last floater, or since the beginning of a log that is
+ *                    believed; 0: not known. When it is later it is quiet_since.
+ *                    logs: so many hosts' logs are believed up to now
  *       senders      [ { client, name, count, first, last } ]   who sent floaters,
  *                    the most first, 20 at most; client: address, or "*" for all that
  *                    found no room; name: what it calls itself (anything), or ""
@@ -78,6 +84,13 @@
  *                 has not taken yet, in its queue;
  *                 state: what it waits for or what is wrong there; "" } ]
  *   epoch     number of the last change
+ *   monitors  [ { host, time, old, state, text, begins, last, waiting, stuck } ]   the
+ *             last verdict of "sluice monitor" on each host, of the whole log there.
+ *             old: nothing was looked at for two hours: it is not believed. state: as in
+ *             "pings"; text: a line for a person; begins: the log is known from here;
+ *             last: the last floater; waiting: forwards that are not taken yet, stuck:
+ *             of these, for long
+ *   ping_count   of all; "pings" holds 100 at most, those that fail first
  *   pings     [ { host, path, time, state, ok, total_ms, error, text, legs: [ { name,
  *               ms } ] } ]   the last of each path ("sluice ping") on each host. state:
  *             "ok", "warning", "critical", "unknown"; ok: whether it arrived in time;
@@ -104,8 +117,11 @@
 #define STATUS_QUIET_S     259200 /* 72 h without a floater */
 #define STATUS_DOMAINS_MAX 200    /* in the document */
 #define STATUS_METRICS_MAX 1000   /* domains in the metrics */
+#define STATUS_OVERDUE_MAX 20     /* domains with an alarm of their own */
 #define STATUS_SENDERS_MAX 20
-#define STATUS_PINGS_MAX   100
+#define STATUS_PINGS_MAX   100    /* in the document */
+#define STATUS_PINGS_KEPT  1000   /* in the metrics */
+#define STATUS_MONITORS_MAX 100
 #define STATUS_PHASES_MAX  32
 #define STATUS_NOW_MAX     5
 #define STATUS_TEXT_MAX    400
@@ -114,6 +130,11 @@
 #define STATUS_HOST_LOST_S    60
 #define STATUS_FORWARD_LATE_S 900
 #define STATUS_MILTER_LOST_S  60
+/* A verdict of sluice monitor is old then; so long a bad one is an alarm, and so long it
+ * is shown at all. */
+#define STATUS_MONITOR_OLD_S    7200
+#define STATUS_MONITOR_ALARM_S  (26 * 3600)
+#define STATUS_MONITOR_FORGET_S (30 * 86400)
 
 struct status_step {
     char id[64];
@@ -156,6 +177,8 @@ struct status_domain {
     bool own_overdue;           /* the addresses that are not listed, too */
     uint64_t floaters;
     int64_t floater_last, quiet_since;
+    int64_t log_since; /* by the logs: since the last floater, or since they begin */
+    unsigned logs;     /* so many hosts' logs are known up to now */
     uint64_t hours[STORE_HOURS];
     struct status_sender *senders; /* STATUS_SENDERS_MAX at most */
     size_t sender_count;
@@ -169,12 +192,28 @@ struct status_ping {
     int64_t ms[3]; /* connected, accepted, arrived; -1: never */
 };
 
+struct status_monitor_domain {
+    char name[ADDR_DOMAIN_MAX + 1];
+    int64_t last;
+};
+/* As struct monitor_row. */
+struct status_monitor {
+    char host[256], text[STATUS_TEXT_MAX];
+    int64_t when, begins, last;
+    int state;
+    uint64_t waiting, stuck;
+    bool old;
+    struct status_monitor_domain *domains;
+    size_t domain_count;
+};
+
 enum alarm_kind {
     ALARM_LOCK_DEADLINE,
     ALARM_HELD_OLD,
     ALARM_FORWARD_FAILING,
     ALARM_HOST_SILENT,
     ALARM_HOST_FAULT,
+    ALARM_LOG_FAILING,
     ALARM_MILTER_SILENT,
     ALARM_REDIS_DOWN,
     ALARM_KINDS
@@ -200,7 +239,10 @@ struct status {
     struct host *hosts;
     size_t host_count;
     struct status_ping *pings;
-    size_t ping_count;
+    size_t ping_count; /* those that fail come first */
+    struct status_monitor *monitors; /* sorted by host */
+    size_t monitor_count;
+    struct lock_ages *ages; /* or NULL; the caller's */
     struct lookup_figures lookups;
     double median_ms, p99_ms;
     bool has_milter;
@@ -208,6 +250,7 @@ struct status {
     uint64_t reads, read_failures; /* of these figures themselves */
     struct alarm *alarms;
     size_t alarm_count;
+    size_t untold; /* of these, and of those that are over: alarm-command failed */
 };
 
 void status_free(struct status *status);
@@ -215,8 +258,15 @@ void status_free(struct status *status);
 /* Takes over what the store tells of one domain. false: no memory. */
 bool status_add_domain(struct status *status, const struct store_picture *picture);
 bool status_add_ping(struct status *status, const struct ping_row *row);
-/* Sorts the domains; after the last one. */
+/* After status->now is set. */
+bool status_add_monitor(struct status *status, const struct monitor_row *row);
+/* Sorts, and counts what the logs say; after the last one. */
 void status_settle(struct status *status);
+
+/* ---- what the logs say (status_monitor.c); private to status.c ------------- */
+
+void status_count_logs(struct status *status);
+void status_monitors_free(struct status *status);
 
 /* The conditions that are alarms now, or would be if they lasted, into out[] (room for
  * STATUS_ALARMS_MAX); returns how many. since is when each began, as far as that is

@@ -242,8 +242,9 @@ static void put_domain(FILE *out, const struct status_domain *domain)
         fputs(",\"lock\":null,", out);
     fprintf(out,
             "\"floaters\":{\"total\":%" PRIu64 ",\"last\":%" PRId64
-            ",\"quiet_since\":%" PRId64 ",",
-            domain->floaters, domain->floater_last, domain->quiet_since);
+            ",\"quiet_since\":%" PRId64 ",\"log_since\":%" PRId64 ",\"logs\":%u,",
+            domain->floaters, domain->floater_last, domain->quiet_since,
+            domain->log_since, domain->logs);
     put_hours(out, domain->hours);
     fputs("},", out);
     put_senders(out, domain);
@@ -288,9 +289,27 @@ static void put_host(FILE *out, const struct status *status, const struct host *
     putc('}', out);
 }
 
-static void put_ping(FILE *out, const struct status_ping *ping)
+static const char *plugin_state(int state)
 {
     static const char *const states[] = { "ok", "warning", "critical", "unknown" };
+    return states[state >= 0 && state < 3 ? state : 3];
+}
+
+static void put_monitor(FILE *out, const struct status_monitor *monitor)
+{
+    putc('{', out);
+    put_field(out, "host", monitor->host);
+    fprintf(out, ",\"time\":%" PRId64 ",\"old\":%s,\"state\":\"%s\",", monitor->when,
+            truth(monitor->old), plugin_state(monitor->state));
+    put_field(out, "text", monitor->text);
+    fprintf(out,
+            ",\"begins\":%" PRId64 ",\"last\":%" PRId64 ",\"waiting\":%" PRIu64
+            ",\"stuck\":%" PRIu64 "}",
+            monitor->begins, monitor->last, monitor->waiting, monitor->stuck);
+}
+
+static void put_ping(FILE *out, const struct status_ping *ping)
+{
     static const char *const legs[] = { "connected", "accepted", "arrived" };
     bool ok = ping->state == 0 || ping->state == 1;
     int64_t last = 0;
@@ -299,7 +318,7 @@ static void put_ping(FILE *out, const struct status_ping *ping)
     putc(',', out);
     put_field(out, "path", ping->path);
     fprintf(out, ",\"time\":%" PRId64 ",\"state\":\"%s\",\"ok\":%s,", ping->when,
-            states[ping->state >= 0 && ping->state < 3 ? ping->state : 3], truth(ok));
+            plugin_state(ping->state), truth(ok));
     put_field(out, "error", ok ? "" : ping->text);
     putc(',', out);
     put_field(out, "text", ping->text);
@@ -319,8 +338,14 @@ static void put_lists(FILE *out, const struct status *status)
         fputs(i ? ",\n" : "\n", out);
         put_host(out, status, &status->hosts[i]);
     }
-    fprintf(out, "],\n\"epoch\":%" PRIu64 ",\"pings\":[", status->epoch);
-    for (size_t i = 0; i < status->ping_count; i++) {
+    fputs("],\n\"monitors\":[", out);
+    for (size_t i = 0; i < status->monitor_count; i++) {
+        fputs(i ? ",\n" : "\n", out);
+        put_monitor(out, &status->monitors[i]);
+    }
+    fprintf(out, "],\n\"epoch\":%" PRIu64 ",\"ping_count\":%zu,\"pings\":[",
+            status->epoch, status->ping_count);
+    for (size_t i = 0; i < status->ping_count && i < STATUS_PINGS_MAX; i++) {
         fputs(i ? ",\n" : "\n", out);
         put_ping(out, &status->pings[i]);
     }

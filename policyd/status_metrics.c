@@ -248,6 +248,30 @@ static void put_pings(FILE *out, const struct status *status)
                 status->pings[i].ms[2] < 0 ? -1 : (double)status->pings[i].ms[2] / 1000);
 }
 
+static void put_monitors(FILE *out, const struct status *status)
+{
+    static const struct {
+        const char *name, *help;
+    } rows[] = {
+        { "monitor_timestamp_seconds", "When sluice monitor last read the host's log." },
+        { "monitor_state",
+          "What it said: 0 quiet, 1 still forwarding, 2 forwards fail, 3 unknown." },
+        { "monitor_last_floater_timestamp_seconds",
+          "The last floater in the log; 0: none." },
+        { "monitor_waiting", "Forwards in the log that are not taken yet." },
+        { "monitor_stuck", "Of these, those put off for long." },
+    };
+    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
+        begin(out, rows[r].name, "gauge", rows[r].help);
+        for (size_t i = 0; i < status->monitor_count; i++) {
+            const struct status_monitor *m = &status->monitors[i];
+            const double values[] = { (double)m->when, m->state, (double)m->last,
+                                      (double)m->waiting, (double)m->stuck };
+            sample(out, rows[r].name, "host", m->host, values[r]);
+        }
+    }
+}
+
 /* ---- this host ----------------------------------------------------------------------
  */
 
@@ -331,6 +355,9 @@ static void put_alarms(FILE *out, const struct status *status)
     for (size_t i = 0; i < status->alarm_count; i++)
         sample2(out, "alarm", "kind", alarm_kind_name(status->alarms[i].kind), "about",
                 status->alarms[i].about, 1);
+    put_number(out, "alarm_command_failing", "gauge",
+               "Alarms whose alarm-command failed; it is run again.",
+               (double)status->untold);
 }
 
 char *status_metrics(const struct status *status, size_t *len)
@@ -357,6 +384,7 @@ char *status_metrics(const struct status *status, size_t *len)
         put_domains(out, status);
         put_hosts(out, status);
         put_pings(out, status);
+        put_monitors(out, status);
     }
     bool good = !ferror(out);
     if (fclose(out) == 0 && good)

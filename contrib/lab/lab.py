@@ -24,6 +24,8 @@ Contract
   lab.init(), lab.import_mailboxes(...)  the commands of sluice
   lab.add_mailboxes(addresses, sides)    known to smtpd and to Dovecot
   lab.read_new(), lab.read_old()         {address: [Message]} over IMAP
+  lab.sendmail(side, ...)                a parts.sendmail.Sendmail that stores in
+      that side's Dovecot and has its name in the log, not started; before start()
   keep=True or lab.keep = True           leaves the directory in place
   lab.detach()                           leaves the servers running as well;
       stop_kept(directory) ends such a lab later
@@ -45,6 +47,7 @@ from parts.mailbox import read_imap
 from parts.postfix import Postfix
 from parts.process import Ports, Timeout, group_alive, wait_until
 from parts.redis import Redis
+from parts.sendmail import Sendmail
 from parts.sluice import Sluice
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -118,6 +121,7 @@ class Lab:
         if auth:
             self._prepare_auth()
         self._mailboxes = []
+        self._sendmails = []
         self._wired = False
         self._detached = False
         self._introduce_sides()
@@ -256,8 +260,23 @@ class Lab:
 
     def _parts(self):
         """In the order in which they end."""
-        return self.old.parts() + self.new.parts() + [self.redis] + (
-            [self.dns] if self.dns else [])
+        return self._sendmails + self.old.parts() + self.new.parts() + [
+            self.redis] + ([self.dns] if self.dns else [])
+
+    def sendmail(self, side, **options):
+        side.dovecot.extra += f"auth_default_realm = {DOMAIN}\n"
+        part = Sendmail(self._folder(f"sendmail-{side.name}"), side.name,
+                        self._ports.take(), side.dovecot.lmtp_port,
+                        os.path.join(self.bindir, "lab-packages"), **options)
+        self._sendmails.append(part)
+        return part
+
+    def also_listens(self, side, address):
+        """Another port of a side's smtpd, on another address of loopback;
+        before start()."""
+        port = self._ports.take()
+        side.postfix.master(f"{address}:{port} inet n - n - - smtpd\n")
+        return port
 
     # mail
 

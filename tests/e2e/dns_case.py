@@ -10,6 +10,8 @@ Contract
   case.check()                  the document of "dns check"
   case.states(document)         {(name, type, server number): state}
   case.rules(document)          {rule: result}, the worst of each
+  case.by_hand(*lines)          changes the first by nsupdate: "add ...", "delete ..."
+  case.alone()                  the zone has the first server alone
   case.start(*words)            the command as a Popen, to be signalled
   case.sluice(..., shift=S)     with a clock that is S seconds ahead (needs cc)
 """
@@ -63,6 +65,14 @@ dns {{
 domain "example.test" {{
   new = "[198.51.100.1]:25"
 {plan}}}
+"""
+
+
+BATCH = """\
+server 127.0.0.1 {port}
+zone {zone}.
+{lines}
+send
 """
 
 
@@ -129,6 +139,24 @@ class Case:
         return {**os.environ, "LD_PRELOAD": library,
                 "CLOCK_SHIFT": str(seconds),
                 "ASAN_OPTIONS": "verify_asan_link_order=0"}
+
+    def by_hand(self, *lines):
+        """Somebody changes the zone, by nsupdate."""
+        keys = self.key_file + ".knot"
+        batch = os.path.join(self.directory, "by-hand")
+        with open(keys, "w", encoding="utf-8") as file:
+            file.write(f"{self.key.algorithm}:{self.key.name}:{self.key.secret}\n")
+        with open(batch, "w", encoding="utf-8") as file:
+            file.write(BATCH.format(port=self.port, zone=DOMAIN, lines="\n".join(
+                f"update {line}" for line in lines)))
+        run(["knsupdate", "-k", keys, batch])
+
+    def alone(self):
+        """The zone is delegated to the first server only."""
+        self.second.stop()
+        self.parent.zone("test", ["example NS ns.example",
+                                  "ns.example A 127.0.0.1"])
+        self.parent.reload()
 
     def follow(self, records):
         self.serve(self.second, records)

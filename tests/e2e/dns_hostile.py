@@ -39,8 +39,9 @@ Contract
       a real server's answers, made wrong in one way: "" (not at all), "silent",
       "refused", "servfail", "truncated" (and by TCP: closed), "drip" (by TCP a
       byte now and then), "wrong-id", "wrong-question", "garbage", "lame" (not
-      authoritative), "huge", "cname-loop", "empty", "unsigned" (it says done,
-      and does nothing). dns.mode may be changed while it runs
+      authoritative), "bad-mac" (of the TSIG), "huge", "cname-loop", "empty", "unsigned" (it says done,
+      and does nothing). dns.mode may be changed while it runs; dns.meanwhile, a
+      function, is called once, when an update has come and before it is passed on
 
 As a program: dns_hostile.py ADDRESS:PORT UPSTREAM_PORT DELAY_MS passes every
 query on to 127.0.0.1:UPSTREAM_PORT and each answer back so much later.
@@ -522,9 +523,13 @@ class Twisting(Delaying):
     def __init__(self, upstream_port, mode="", **options):
         super().__init__(upstream_port, 0, **options)
         self.mode = mode
+        self.meanwhile = None
 
     def answer(self, data, transport):
         mode = self.mode
+        if self.meanwhile and len(data) > 2 and data[2] & 0x78 == 0x28:
+            self.meanwhile, meanwhile = None, self.meanwhile
+            meanwhile()
         if mode == "silent":
             return 0, None
         try:
@@ -546,6 +551,8 @@ class Twisting(Delaying):
         if mode in ("truncated", "drip") and transport == "udp":
             return _message(query, query.id, query.question, 0, [],
                             truncated=True)
+        if mode == "bad-mac":  # its last byte, before id, error and length
+            return packet[:-7] + bytes([packet[-7] ^ 1]) + packet[-6:]
         if mode == "wrong-id":
             return bytes([packet[0] ^ 0x55]) + packet[1:]
         if mode == "wrong-question":

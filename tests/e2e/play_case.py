@@ -46,6 +46,7 @@ from parts.dovecot import PASSWORD
 from parts.mailbox import read_imap
 from parts.postfix import Postfix
 from parts.process import accepts, run
+from web_case import Web, make_certificate, outlook_answer
 
 DOMAIN = "example.com"
 BOXES = [f"{name}@{DOMAIN}" for name in ("ann", "bob", "cleo")]
@@ -68,7 +69,7 @@ class Play:
     def __init__(self, lab, first, second):
         self.lab, self.first, self.second = lab, first, second
         self.env = dict(os.environ)
-        self._filters = []
+        self._filters, self.web = [], None
         self._pictures = 0
         self.users = self.people("users.csv", BOXES)
         self.pilots = self.people("pilots.csv", BOXES[:1])
@@ -91,9 +92,11 @@ class Play:
             f"{'yes' if address == BOXES[0] else ''}\n" for address in addresses),
             0o600)
 
+    def directory(self):
+        return os.path.join(self.lab.old.sluice.state, "playbook", DOMAIN)
+
     def paper(self, name):
-        path = os.path.join(self.lab.old.sluice.state, "playbook", DOMAIN, name)
-        with open(path, encoding="utf-8") as file:
+        with open(os.path.join(self.directory(), name), encoding="utf-8") as file:
             return file.read()
 
     # the command
@@ -110,7 +113,16 @@ class Play:
     def standard(self):
         """The settings that most playbooks have."""
         old, new = self.lab.old, self.lab.new
-        return {"users": self.users, "pilots": self.pilots,
+        def autodiscover():
+            """A web server, begun when a playbook wants one."""
+            if not self.web:
+                self.web = Web(*make_certificate(self.path("web"), "localhost"))
+                self.web.pages["/autodiscover/autodiscover.xml"] = (
+                    200, {}, outlook_answer(("127.0.0.1", new.dovecot.imap_port)))
+            return f"localhost:{self.web.port}"
+        return {"autodiscover": autodiscover,
+                "ca": lambda: self.web.certificate if self.web else "",
+                "users": self.users, "pilots": self.pilots,
                 "old_imap": f"127.0.0.1:{old.dovecot.imap_port}",
                 "new_imap": f"127.0.0.1:{new.dovecot.imap_port}",
                 "old_smtp": f"127.0.0.1:{old.postfix.port}",
@@ -124,6 +136,7 @@ class Play:
         for setting, value in {**self.standard(), **settings}.items():
             setting = setting.replace("_", "-")
             if setting in settings or f"%{{{setting}}}" in text:
+                value = value() if callable(value) else value
                 words += ["--set", f"{setting}={value}"]
         said = self("start", name, DOMAIN, *words)
         expect(f"start ({said})", said.code, 0)
@@ -268,12 +281,15 @@ class Play:
     def stop(self):
         for made in self._filters:
             made.postfix.stop()
+        if self.web:
+            self.web.stop()
 
 
 class Services:
     """What clients use: IMAP and submission of the old server on ports of their own,
     which two programs switch off and on, as the servers' own configuration does;
-    on the new one both, with TLS and a certificate for localhost and web.DOMAIN."""
+    on the new one both, with TLS and a certificate for localhost and web.DOMAIN, and
+    a web client (web, a Web)."""
 
     def __init__(self, lab):
         self._lab = lab
@@ -287,6 +303,8 @@ class Services:
              "-subj", "/CN=localhost", "-addext",
              f"subjectAltName=DNS:localhost,DNS:web.{DOMAIN}",
              "-keyout", self._key, "-out", self.certificate])
+        self.web = Web(self.certificate, self._key)
+        self.web.pages["/"] = (200, {}, "<title>Mail</title>")
         self._old()
         self._new()
 
@@ -303,7 +321,7 @@ class Services:
 
     def _old(self):
         dovecot, postfix = self._lab.old.dovecot, self._lab.old.postfix
-        public = os.path.join(self.directory, "public.conf")
+        public = self.public = os.path.join(self.directory, "public.conf")
         text = ("service imap-login {\n inet_listener public {\n"
                 f"  address = 127.0.0.1\n  port = {self.old_imap}\n }}\n}}\n")
         dovecot.extra += f"!include_try {public}\n"
@@ -354,6 +372,12 @@ class Filter:
     def point(self, side):
         self._point(side)
         self.postfix.reload()
+
+    def turn(self, side):
+        """The same, and no process remembers the old route."""
+        self.postfix.stop()
+        self._point(side)
+        self.postfix.start()
 
     def _point(self, side):
         self.postfix.postconf(transport_maps=(

@@ -57,9 +57,10 @@ def lab_id(row):
 
 
 def fates(found):
-    """What came in the second of the lock was delivered before its end."""
+    """What came in the second of a lock was delivered before its end: on the old
+    side, or on the new one before the rollback."""
     return {(lab_id(row), row["recipient"]): row["fate"].replace(
-        "delivered-while-locking", "delivered-old") for row in found}
+        "while-locking", row["host"]) for row in found}
 
 
 def wait_new(lab, box, *ids):

@@ -1,15 +1,18 @@
 """The dead-man switch: a lock past lock-deadline is an alarm, everywhere, and
 nothing is released."""
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import time
 import urllib.error
 import urllib.request
 
 import policyd_case
 from harness import expect, expect_true, wait_until
-from parts.process import run
+from parts.process import Child, run
 from policyd_case import BINDIR, USER, policyd_case as case_of
 
 DEADLINE_S = 4
@@ -17,8 +20,10 @@ COMMAND = """#!/bin/sh
 out=$(mktemp {directory}/ran/run.XXXXXX)
 {{ echo "args=$*"; id -un; ls /proc/self/fd | tr '\\n' ' '; echo; env | sort; }} >$out
 mv $out $out.done
-exit 3
+test -e {directory}/hangs && sleep 1000
+test ! -e {directory}/fails || exit 3
 """
+LEASE = "sluice:lease:alarm:lock-deadline:example.com"
 
 
 def prepare(case):
@@ -38,14 +43,25 @@ def prepare(case):
                   "  lock-deadline = none\n}\n")
 
 
+def phase(case):
+    """How far the command of example.com's lock is, for all hosts."""
+    lease = case.redis.command("GET", LEASE)
+    return lease.split(" ")[1] if lease else None
+
+
+def touch(case, name):
+    with open(case.path(name), "w", encoding="ascii"):
+        pass
+
+
 def sluice(case, *words):
     return run([os.path.join(BINDIR, "sluice"), words[0], "-c", case.config_path,
                 *words[1:]])
 
 
-def ask(case, path):
+def ask(case, path, port=None):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{case.http}{path}",
+        with urllib.request.urlopen(f"http://127.0.0.1:{port or case.http}{path}",
                                     timeout=10) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
@@ -118,7 +134,7 @@ def check_alarm(case):
 
 
 def check_command(case):
-    wait_until(lambda: runs(case, "raised"), 10, "the command has run")
+    wait_until(lambda: runs(case, "raised"), 20, "the command has run")
     lines = runs(case, "raised")[0].splitlines()
     expect("its arguments are the configured ones", lines[0], "args=one arg $(id)")
     expect("it is nobody special", lines[1], USER)
@@ -128,7 +144,7 @@ def check_command(case):
            ["PATH", "SLUICE_ALARM", "SLUICE_ALARM_ABOUT", "SLUICE_ALARM_STATE",
             "SLUICE_ALARM_TEXT", "SLUICE_HOST"])
     expect("whom it is about", environment["SLUICE_ALARM_ABOUT"], "example.com")
-    case.wait_log("alarm-command: exit code 3")
+    wait_until(lambda: phase(case) == "told", 20, "it is told")
 
 
 def check_restart(case):
@@ -139,8 +155,10 @@ def check_restart(case):
     case.start()
     wait_until(lambda: locks(case), 20, "the alarm again")
     expect("since when", locks(case)[0]["since"], since)
-    time.sleep(1)
-    expect("not told again", len(runs(case, "raised")), before)
+    asked = case.redis.command("GET", LEASE)
+    time.sleep(2)
+    expect("not told again", (len(runs(case, "raised")), case.redis.command("GET", LEASE)),
+           (before, asked))
 
 
 def check_end(case):
@@ -158,3 +176,172 @@ def check_end(case):
     wait_until(lambda: len(runs(case, "raised")) == 2, 10, "the command again")
     index = case.redis.command("HGETALL", "sluice:locks:example.com")
     expect("the index counts all", sum(map(int, index[1::2])), 3)
+
+
+def test_command_that_fails():
+    """It is run again until it has succeeded once, over restarts too."""
+    with case_of(prepare) as case:
+        set_up(case)
+        touch(case, "fails")
+        lock(case, "a@example.com")
+        wait_until(lambda: phase(case) == "failed", 30, "it has failed")
+        expect("once", len(runs(case, "raised")), 1)
+        case.wait_log("alarm-command: exit code 3")
+        case.wait_log("alarm-command: to be run again in 60 s")
+        left = case.redis.command("TTL", LEASE)
+        expect_true(f"not before a minute has gone by: {left}", 50 <= left <= 60)
+        wait_until(lambda: "sluice_alarm_command_failing 1" in ask(case, "/metrics"), 10,
+                   "the metric")
+        case.child.end()
+        case.start()
+        wait_until(lambda: locks(case), 20, "the alarm again")
+        time.sleep(2)
+        expect("a restart is no reason", len(runs(case, "raised")), 1)
+        os.unlink(case.path("fails"))
+        case.redis.command("DEL", LEASE)  # as if the minute had gone by
+        wait_until(lambda: phase(case) == "told", 40, "it has succeeded")
+        expect("run again", len(runs(case, "raised")), 2)
+        for _ in range(2):
+            case.child.end()
+            case.start()
+            wait_until(lambda: locks(case), 20, "the alarm again")
+        time.sleep(2)
+        expect("told once", len(runs(case, "raised")), 2)
+
+
+def test_host_that_dies_with_its_command():
+    with case_of(prepare) as case:
+        set_up(case)
+        touch(case, "hangs")
+        lock(case, "a@example.com")
+        wait_until(lambda: runs(case, "raised"), 30, "it runs")
+        expect("it is running", phase(case), "run")
+        kill_all(case.child)
+        os.unlink(case.path("hangs"))
+        case.start()
+        wait_until(lambda: phase(case) == "told", 30, "run again, and told")
+        expect("so often", len(runs(case, "raised")), 2)
+
+
+def kill_all(child):
+    """policyd and what it started, as when the power fails."""
+    pids = [child.pid]
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                    pids += [int(child) for child in file.read().split()]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    child.kill()
+
+
+@contextlib.contextmanager
+def second_host(case):
+    """Another policyd, of mx2.example.com, over the same Redis."""
+    directory = case.path("two")
+    for name in (directory, os.path.join(directory, "state")):
+        os.makedirs(name)
+    shutil.chown(os.path.join(directory, "state"), USER, USER)
+    with open(case.config_path, encoding="utf-8") as file:
+        text = file.read()
+    text = text.replace('hostname = "mx1.', 'hostname = "mx2.')
+    http = case.ports.take()
+    text = text.replace(f"127.0.0.1:{case.http}", f"127.0.0.1:{http}")
+    for name in ("policy.sock", "map.sock", "state"):
+        text = text.replace(f"{case.directory}/{name}", f"{directory}/{name}")
+    path = os.path.join(directory, "sluice.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    child = Child("sluice-policyd", os.path.join(directory, "log"))
+    child.start([case.program, "-c", path])
+    try:
+        wait_until(lambda: case.redis.command("HEXISTS", "sluice:hosts",
+                                              "mx2.example.com"), 20, "a second host")
+        yield child, http
+    finally:
+        child.end()
+
+
+def lock_on_both(case):
+    sluice(case, "lock", "--without-host", "mx1.example.com", "--without-host",
+           "mx2.example.com", "a@example.com")
+
+
+def test_two_hosts():
+    """One of them tells; when it dies over that, the other does."""
+    with case_of(prepare) as case:
+        set_up(case)
+        with second_host(case) as (other, http):
+            lock_on_both(case)
+            wait_until(lambda: phase(case) == "told", 40, "told")
+            for port in (case.http, http):
+                wait_until(lambda at=port: "past lock-deadline" in
+                           ask(case, "/status.json", at), 20, "each host knows it")
+            time.sleep(2)
+            expect("once", len(runs(case, "raised")), 1)
+            sluice(case, "unlock", "--force", "a@example.com")
+            wait_until(lambda: runs(case, "over"), 30, "its end is told")
+            for port in (case.http, http):
+                wait_until(lambda at=port: "past lock-deadline" not in
+                           ask(case, "/status.json", at), 20, "each host knows it")
+            wait_until(lambda: not case.redis.command("EXISTS", LEASE), 30,
+                       "nothing is left of it")
+            expect("once", len(runs(case, "over")), 1)
+            one_dies(case, other, http)
+
+
+def one_dies(case, other, http):
+    touch(case, "hangs")
+    lock_on_both(case)
+    wait_until(lambda: phase(case) == "run", 30, "it runs")
+    for port in (case.http, http):
+        wait_until(lambda at=port: "past lock-deadline" in
+                   ask(case, "/status.json", at), 20, "each host knows it")
+    first = case.redis.command("GET", LEASE).startswith("mx1.")
+    kill_all(case.child if first else other)
+    os.unlink(case.path("hangs"))
+    expect_true("it has an end", 0 < case.redis.command("TTL", LEASE) <= 60)
+    case.redis.command("PEXPIRE", LEASE, "1")  # as if that had come
+    wait_until(lambda: phase(case) == "told", 40, "the other tells it")
+    expect("by the other", case.redis.command("GET", LEASE).startswith(
+        "mx2." if first else "mx1."), True)
+    expect("so often", len(runs(case, "raised")), 3)
+    if first:
+        case.start()
+
+
+def test_clock_of_redis_is_set_back():
+    """The deadline is not late by that: policyd has a clock, too."""
+    with case_of(prepare) as case:
+        set_up(case)
+        library = case.path("shift.so")
+        run(["cc", "-shared", "-fPIC", "-o", library,
+             os.path.join(os.path.dirname(os.path.abspath(__file__)), "clock_shift.c"),
+             "-ldl"])
+        case.redis.stop()
+        ahead = {"LD_PRELOAD": library, "CLOCK_SHIFT": "3600"}
+        before = dict(os.environ)
+        os.environ.update(ahead)
+        try:
+            case.redis.start()
+        finally:
+            for name in ahead:
+                del os.environ[name]
+            os.environ.update(before)
+        expect_true("it is ahead",
+                    int(case.redis.command("TIME")[0]) > time.time() + 3500)
+        wait_until(lambda: ask(case, "/healthz") == "ok\n", 20, "Redis is back")
+        lock(case, "a@example.com")
+        seen = time.time()
+        wait_until(lambda: json.loads(ask(case, "/status.json"))["domains"][0]["lock"], 10,
+                   "the lock is seen")
+        case.redis.stop()
+        case.redis.start()
+        expect_true("it is not any more",
+                    int(case.redis.command("TIME")[0]) < time.time() + 100)
+        wait_until(lambda: locks(case), 30, "an alarm")
+        expect_true("not before its time", time.time() - seen > DEADLINE_S - 1.5)
+        expect_true(locks(case)[0]["text"], "1 mailbox is locked for " in
+                    locks(case)[0]["text"] and " h" not in locks(case)[0]["text"][:50])

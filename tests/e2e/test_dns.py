@@ -71,8 +71,14 @@ def test_there_and_back():
         expect("rule", case.rules(case.check())["ns"], "fail")
 
         result = case.sluice("apply", DOMAIN, "--yes", "--timeout", "1")
-        expect(f"again: {result.err}", result.code, 0)
-        expect_true(result.out, "nothing to change" in result.out)
+        expect(f"it still lags: {result.err}", result.code, AGAIN)
+        expect_true(result.err, "nothing to change, but ns2.example.test "
+                    "(127.0.0.2" in result.err)
+        case.second.stop()
+        result = case.sluice("apply", DOMAIN, "--yes", "--timeout", "1")
+        expect_true(f"and is down: {result.err}", result.code == AGAIN
+                    and "does not say whether" in result.err)
+        case.second.start()
 
         result = case.sluice("apply", DOMAIN, "--back", "--yes",
                              "--timeout", "5")
@@ -219,8 +225,7 @@ def test_a_part_of_the_plan():
                    names)
         for words, code, text in [
                 (["--only", "smtp"], DATA, "has no such record section"),
-                (["--only", "@", "--except", "imap"], USAGE, "not both"),
-                (["--back", "--only", "@"], USAGE, "no --only")]:
+                (["--only", "@", "--except", "imap"], USAGE, "not both")]:
             result = case.sluice("diff", DOMAIN, *words)
             expect(f"{words}: {result.err}", result.code, code)
             expect_true(f"{text!r} in {result.err!r}", text in result.err)

@@ -159,6 +159,11 @@ def fill(case):
                   "=who", "4\tnobody")
     redis.command("HSET", "sluice:pings", "ops1 new-mx",
                   f"{now - 10} 2 12 300 - not found within 60 s")
+    redis.command("HSET", "sluice:monitors", "mx1.example.com",
+                  f"{now - 30} 1 {now - 900000} {now - 200} 2 0 259200 still "
+                  f"forwarding <b>\nexample.com {now - 200} 2",
+                  "mx7.example.com", f"{now - 9000} 0 {now - 900000} 0 0 0 259200 quiet",
+                  "mx8.example.com", "what is this")
     with open(case.path("state/milter.counters"), "w", encoding="ascii") as file:
         file.write(f"sluice-milter 1 {now}\nmessages 10\nforward 4\nspf_pass 3\n"
                    "unheard_of 1\n")
@@ -206,6 +211,14 @@ def check_figures(status, now):
     expect("phases", run["phases"], [
         {"title": "Before", "done": 2, "total": 2},
         {"title": "Move", "done": 0, "total": 2}])
+    expect("logs", [(log["host"], log["old"], log["state"], log["waiting"])
+                    for log in status["monitors"]],
+           [("mx1.example.com", False, "warning", 2),
+            ("mx7.example.com", True, "ok", 0)])
+    floaters = domain["floaters"]
+    expect("the milter saw one later than the log",
+           (floaters["quiet_since"], floaters["log_since"], floaters["logs"]),
+           (now - 100, now - 200, 1))
     expect("steps under way", [(step["id"], step["state"], step["note"])
                                for step in run["now"]],
            [("three", "running", "goes on")])
@@ -242,7 +255,10 @@ def check_metrics(metrics):
                    'sluice_forward_deferred_messages{host="mx9.example.com"} 3',
                    'sluice_milter_spf_total{result="pass"} 3',
                    'sluice_milter_recipients_total{verdict="forward"} 4',
-                   'sluice_ping_state{host="ops1",path="new-mx"} 2'):
+                   'sluice_ping_state{host="ops1",path="new-mx"} 2',
+                   'sluice_monitor_state{host="mx1.example.com"} 1',
+                   'sluice_monitor_waiting{host="mx1.example.com"} 2',
+                   "sluice_alarm_command_failing 0"):
         expect_true(f"{sample} is there", sample in metrics.splitlines())
 
 
@@ -329,6 +345,11 @@ def test_headers():
             expect(f"HEAD {path}", (head[0], head[2]), (code, ""))
             if path in ("/", "/nothing"):
                 expect("its length", head[1]["content-length"], str(len(body.encode())))
+        # What is refused has no body either (RFC 9110 9.3.2).
+        for fields in ("Host: evil.example\r\n", "", "Host: a\r\nContent-Length: 5\r\n"):
+            answer = raw(case, f"HEAD / HTTP/1.1\r\n{fields}\r\n")
+            expect_true(f"no body: {answer!r}", code_of(answer) in (400, 413, 421)
+                        and answer.endswith("\r\n\r\n"))
         check_policy(*get(case, "/")[1:])
         expect("with a query", get(case, "/healthz?x=/y")[0], 200)
 

@@ -22,6 +22,15 @@ RECORDS = ["@ 3 MX 10 mx.old", "@ 3 TXT \"v=spf1 mx ~all\"",
            "imap 3 A 192.0.2.1", "submit 3 CNAME mx.old",
            "mx.old 3 A 192.0.2.1", "mx.new 3 A 198.51.100.1"]
 ANN = BOXES[0]
+# A Maildir as it is, by its address.
+BACKUP = """\
+#!/bin/sh
+set -eu
+echo "$SLUICE_MAILBOX" >>"$1/backed-up"
+mkdir -p {place}/"$SLUICE_MAILBOX"
+[ ! -e {mail}/"${{SLUICE_MAILBOX%@*}}" ] ||
+  cp -a {mail}/"${{SLUICE_MAILBOX%@*}}"/. {place}/"$SLUICE_MAILBOX"
+"""
 
 
 def ping(lab):
@@ -49,18 +58,24 @@ def case():
 
 def start(play, services, *words):
     """A rehearsal to its end and back, and then the run."""
-    for more in (["--rehearse", ANN], []):
-        begin(play, services, *words, *more)
-        if more:
-            play.go()
-            play.rollback()
+    rehearse(play, services, *words)
+    begin(play, services, *words)
+
+
+def rehearse(play, services, *words):
+    begin(play, services, *words, "--rehearse", ANN)
+    play.go()
+    play.rollback()
 
 
 def begin(play, services, *words):
     lab = play.lab
     play.env["SSL_CERT_FILE"] = services.certificate
-    backup = play.file("backup", "#!/bin/sh\necho \"$SLUICE_MAILBOX\" >>\"$1/backed-up\"\n", 0o755)
+    place = play.path("backup.d")
+    backup = play.file("backup", BACKUP.format(
+        place=place, mail=os.path.dirname(lab.old.dovecot.maildir(ANN))), 0o755)
     play.start("bystar", *words, **services.settings(), backup=backup, quiet="2s",
+               backup_place=place,
                smtp=f"127.0.0.1:{lab.old.postfix.port}",
                old_log=lab.old.postfix.log_path, new_log=lab.new.postfix.log_path,
                date="Friday at ten", **{"from": f"postmaster@{DOMAIN}"})
@@ -97,6 +112,11 @@ def test_bystar_to_an_own_server():
                {"": "o", "ann": "n", "bob": "o", "cleo": "o"})
         play.rollback()
         begin(play, services)
+        play.go(to="backup-seen")
+        kept = os.path.join(play.path("backup.d"), ANN)
+        os.rename(kept, f"{kept}.away")
+        play.refused("backup-seen", f"the backup of {ANN}: it is not in")
+        os.rename(f"{kept}.away", kept)
         play.go(to="told-done", before={
             "told": lambda: send(lab.old.postfix, "during")})
         expect_true("who rehearsed", "on 1 mailbox by " in play.note("rehearsed"))

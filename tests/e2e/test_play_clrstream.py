@@ -42,7 +42,11 @@ def start(play, filter, *words):
     lab = play.lab
     reply = lab.old.postfix.smtp(OUTSIDE, [ANN], message("every-day"))
     expect_true(f"mail comes in: {reply}", reply.accepted)
-    play.start("clrstream", *words, filter_smtp=filter.smtp,
+    if "continuity" in words:
+        more = {"copies": play.file("copies.csv", f"address,copy\n{ANN},{SECOND}\n")}
+    else:
+        more = {}
+    play.start("clrstream", *words, **more, filter_smtp=filter.smtp,
                imap=f"127.0.0.1:{lab.old.dovecot.imap_port}",
                smtp=f"127.0.0.1:{lab.old.postfix.port}",
                maillog=lab.old.postfix.log_path, date="Friday at ten",
@@ -115,13 +119,12 @@ def continuity(lab):
                                       ("continuity-out", ANN, OUTSIDE, "outside")))
 
 
+COPIES = '  redirect-domains = {"backup.test"}\n  copy-outbound = true\n'
+
+
 def test_clrstream_continuity():
-    copies = '  redirect-domains = {"backup.test"}\n  copy-outbound = true\n'
-    with case(continuity, copies) as play:
+    with case(continuity, COPIES) as play:
         lab = play.lab
-        copy = play.file("copy.csv", f"address,copy\n{ANN},{SECOND}\n")
-        code, out, err = lab.old.sluice.cli("import", copy)
-        expect(f"import ({out} {err})", code, 0)
         filter = play.filter(lab.old)
         start(play, filter, "--variant", "continuity")
         play.go(to="applications")

@@ -80,15 +80,8 @@ def test_skyconnect_rehearsed():
             key=lab.keys[DOMAIN].record, spf=skyconnect.SPF)
 
     with play_case(skyconnect.records, "", prepare=prepare, auth=True) as play:
-        lab = play.lab
-        play.env["SSL_CERT_FILE"] = state["services"].certificate
-        reply = lab.old.postfix.smtp("someone@senders.test", [PILOT],
+        reply = play.lab.old.postfix.smtp("someone@senders.test", [PILOT],
                                      skyconnect.message("every-day"))
         expect_true(f"mail comes in: {reply}", reply.accepted)
-        play.start("skyconnect", *WORDS, smtp=f"127.0.0.1:{lab.old.postfix.port}",
-                   maillog=lab.old.postfix.log_path, date="Friday at ten",
-                   web=f"web.{DOMAIN}:{state['services'].new_imaps}",
-                   videos="https://help.test",
-                   applications=play.file("apps.csv", "name,address\nshop,192.0.2.40\n"),
-                   **{"from": f"postmaster@{DOMAIN}"})
+        skyconnect.start(play, state["services"], *WORDS)
         rehearse(play, "tell-users", "class-applied", "catchall")

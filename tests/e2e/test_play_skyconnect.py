@@ -50,6 +50,17 @@ def send_as_domain(play, client, id):
     expect_true(f"{id} is accepted: {reply}", reply.accepted)
 
 
+def start(play, services, *words):
+    lab = play.lab
+    play.env["SSL_CERT_FILE"] = services.certificate
+    play.start("skyconnect", *words, smtp=f"127.0.0.1:{lab.old.postfix.port}",
+               maillog=lab.old.postfix.log_path, date="Friday at ten",
+               web=f"web.{DOMAIN}:{services.web.port}", videos="https://help.test",
+                   ca=services.certificate,
+               applications=play.file("apps.csv", f"name,address\nshop,{SHOP}\n"),
+               **{"from": f"postmaster@{DOMAIN}"})
+
+
 def test_skyconnect():
     state = {}
 
@@ -60,17 +71,11 @@ def test_skyconnect():
 
     with play_case(records, "", prepare=prepare, auth=True) as play:
         lab, services = play.lab, state["services"]
-        play.env["SSL_CERT_FILE"] = services.certificate
         reply = lab.old.postfix.smtp(OUTSIDE, [ANN], message("every-day"))
         expect_true(f"mail comes in: {reply}", reply.accepted)
         before = play.picture()
         play.on_new_side(BOXES[2], False)
-        play.start("skyconnect", smtp=f"127.0.0.1:{lab.old.postfix.port}",
-                   maillog=lab.old.postfix.log_path, date="Friday at ten",
-                   web=f"web.{DOMAIN}:{services.new_imaps}", videos="https://help.test",
-                   applications=play.file("apps.csv", f"name,address\nshop,{SHOP}\n"),
-                   **{"from": f"postmaster@{DOMAIN}"})
-
+        start(play, services)
         play.stops("domain", BOXES[2])
         play.on_new_side(BOXES[2], True)
         play.go(to="class-applied")
@@ -89,6 +94,11 @@ def test_skyconnect():
         plan(play, SPF)
         play.killer().until("move", lambda: "l" in play.homes().values())
         play.back_to(before, "--to", "ttl")
+        play.go(to="web")
+        page = services.web.pages["/"]
+        services.web.pages["/"] = (503, {}, "not yet")
+        play.refused("web", "HTTP status 503")
+        services.web.pages["/"] = page
         play.go(to="applications")
         expect("MX, both, one priority", play.second.live(DOMAIN, "MX"),
                ["1 1 mx1.example.com.", "1 1 mx2.example.com."])

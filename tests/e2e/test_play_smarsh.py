@@ -3,6 +3,7 @@ first, the flip ends the redirection, and a copy after it deletes nothing."""
 
 from play_case import (BOXES, DOMAIN, expect, expect_true, message, play_case,
                        wait_until)
+from web_case import outlook_answer
 
 PLAN = """\
   record "MX" { name = "@" value = {"10 mx.new.example.com."} ttl = 1 }
@@ -13,6 +14,7 @@ RECORDS = ["@ 1 MX 10 mx.old", "@ 1 TXT \"v=spf1 mx ~all\"",
            "autodiscover 1 CNAME mx.old", "filter 1 A 203.0.113.9",
            "mx.old 1 A 192.0.2.1", "mx.new 1 A 198.51.100.1"]
 ANN = BOXES[0]
+AUTODISCOVER = "/autodiscover/autodiscover.xml"
 
 
 def ids(play, side, box):
@@ -49,6 +51,12 @@ def test_smarsh():
         seed(lab.new, "new-alone")
 
         play.go(to="profiles")
+        old = ("127.0.0.1", lab.old.dovecot.imap_port)
+        page = play.web.pages.pop(AUTODISCOVER)
+        play.refused("profiles", "no way that mail programs ask")
+        play.web.pages[AUTODISCOVER] = (200, {}, outlook_answer(old))
+        play.refused("profiles", "still name the old server")
+        play.web.pages[AUTODISCOVER] = page
         play.acknowledge("profiles")
         play.killer().until("flip", lambda: "l" in play.homes().values())
         play.back_to(before)
@@ -69,10 +77,14 @@ def test_smarsh():
         play.back_to(before)
 
 
+def behind_a_filter():
+    """Records and plan."""
+    return [record.replace("mx.old", "filter") if "MX" in record else record
+            for record in RECORDS], PLAN.replace("10 mx.new", "10 filter")
+
+
 def test_smarsh_behind_a_filter():
-    plan = PLAN.replace("10 mx.new", "10 filter")
-    records = [record.replace("mx.old", "filter") if "MX" in record else record
-               for record in RECORDS]
+    records, plan = behind_a_filter()
     with play_case(records, plan) as play:
         filter = play.filter(play.lab.old)
         before = play.picture()

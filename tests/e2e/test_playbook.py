@@ -6,6 +6,7 @@ are only read (tests/unit/test_playbook.c ties their rows to their steps).
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -364,6 +365,75 @@ def test_two_operators_acknowledge():
         second = book.ack()
         expect("the second", second.code, 1)
         expect_true(second.err, "nothing to acknowledge" in second.err)
+
+
+def test_what_to_do_now():
+    """What a tired operator reads: what is asked, where the log is, what comes next."""
+    with book_case() as book:
+        text = PLAYBOOK.format(note=book.program).replace(
+            'title = "Somebody agrees"', 'title = "Somebody agrees" '
+            'text = "Ask %{greeting}." post = {"check-command", "/bin/true"}')
+        book.path = book.case.file("small.conf", text)
+        book.start()
+        book("run", DOMAIN)
+        status = book("status", DOMAIN).out
+        expect_true(f"the question: {status}", "          Somebody agrees\n"
+                    "          Ask hello.\n"
+                    "          looked at then: check-command\n" in status)
+        wrong = book.ack("two")
+        expect_true(f"which one waits: {wrong.err}", "what waits is person" in wrong.err)
+        book.ack()
+        book.flag("fail-do-two")
+        failed = book("run", DOMAIN)
+        log = log_of(book, "two.log")
+        expect_true(f"the way out: {failed.err}", f"its log: {log}; mend it and run the same "
+                    f"command again, or go back: sluice playbook rollback {DOMAIN}"
+                    in failed.err)
+        expect_true("status says it too", f"its log: {log}" in book("status", DOMAIN).out)
+        dry = book("rollback", DOMAIN, "--dry-run").out
+        expect_true(f"the way back, in words: {dry}", "two would be undone: command "
+                    f"{book.program} undo-two" in dry)
+        one_step(book, "echo 12 of 40 mailboxes done, about 5 min left\nsleep 100\n")
+        with subprocess.Popen(book.case.argv("playbook", "run", DOMAIN),
+                              stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as runner:
+            wait_for(lambda: "it said last: 12 of 40 mailboxes done, about 5 min left"
+                     in book("status", DOMAIN).out, "how far it is")
+            runner.send_signal(signal.SIGTERM)
+
+
+def test_acknowledged_by():
+    """Who is said to have done it, and whose login said so; neither can pass for the
+    other."""
+    host = os.uname().nodename
+    login = f"{pwd.getpwuid(os.getuid()).pw_name}@{host}"
+    cases = (
+        ("Ann", {}, f"Ann ({login})"),
+        (login.split("@")[0], {}, login),
+        (login, {}, login),
+        ("Ann (boss@mx9)", {}, f"Ann [boss@mx9] ({login})"),
+        ("Ann\u202e\x1b[31m\t", {}, f"Ann???[31m  ({login})"),
+        ("Ann", {"SUDO_USER": "bob"}, f"Ann (bob>{login})"),
+        ("Ann", {"SUDO_USER": "root"}, f"Ann ({login})"),
+        ("Ann", {"SUDO_USER": "b@b) (c"}, f"Ann (b_b___c>{login})"),
+    )
+    with book_case() as book:
+        for by, env, want in cases:
+            if os.getuid() != 0 and env:
+                want = f"{by} ({login})"   # nobody but root is believed
+            book.start("--replace")
+            book("run", DOMAIN)
+            code, out, err = run(book.case.argv(
+                "playbook", "ack", DOMAIN, "person", "--by", by, "--note", "n\u202eo\x9bte"),
+                check=False, env={**os.environ, **env})
+            expect(f"ack by {by!r} ({err})", code, 0)
+            expect_true(f"it says so: {out!r}", f"says {want.replace('???', '')[:3]}" in out)
+            step = book("status", DOMAIN, "--json").json["steps"][1]
+            expect(f"by {by!r}, {env}", step["by"].replace("?", ""), want.replace("?", ""))
+            expect_true(f"the note is harmless: {step['note']!r}",
+                        "\u202e" not in step["note"] and "\x9b" not in step["note"])
+            expect_true("the report has both", want.split(" ")[-1].split("@")[0].strip("(")
+                        .split(">")[0] in book("report", DOMAIN, "--format", "html").out)
 
 
 def test_events_are_in_the_stream():
@@ -796,11 +866,17 @@ def test_replaced_under_a_sleeping_runner():
                         f"note={book.program}", "--replace")
             expect("not while it is at work", held.code, 75)
             runner.send_signal(signal.SIGSTOP)
-            book.case.redis.command("DEL", f"sluice:lease:playbook:{DOMAIN}")
-            book.start("--replace")
-            book.unflag("hang-do-one")
-            runner.send_signal(signal.SIGCONT)
-            kill_all(processes_of(book.case.directory))
+            try:
+                book.case.redis.command("DEL", f"sluice:lease:playbook:{DOMAIN}")
+                held = book("start", book.path, DOMAIN, "--set",
+                            f"note={book.program}", "--replace")
+                expect("nor while its step is", held.code, 75)
+                expect_true(held.err, "one of the earlier run is still at work" in held.err)
+                kill_all(processes_of(book.case.directory))
+                book.unflag("hang-do-one")
+                book.start("--replace")
+            finally:
+                runner.send_signal(signal.SIGCONT)
             expect("it is told", runner.wait(40), 75)
             text = runner.stderr.read()
             expect_true(text, "changed by somebody else" in text

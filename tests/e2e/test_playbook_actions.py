@@ -8,38 +8,80 @@ Contract
       fails is the last one
   actions.good(*step)             its note; the step must be done
   actions.bad(*step)              its note; the step must have failed
+  actions.stops(step, mend, *words)   the run stops at the step with these words in its
+      reason (for what waits: in its log), and goes on to its end after mend()
   actions.paper(name)             text of an artefact
 """
 
 import contextlib
 import csv
+import importlib
+import inspect
 import io
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
 from collections import namedtuple
+from types import SimpleNamespace
 
+from cli_case import BINDIR, cli_case
+from dns_case import DOMAIN as ZONE
+from dns_case import RECORDS, dns_case
 from harness import Timeout, expect, expect_true, message, sluice_lab, wait_until
 from lab import OUTSIDE
-from parts.dns import txt
+from parts.dns import Tsig, txt
 from parts.dovecot import PASSWORD
-from parts.process import Child, accepts, run
+from parts.process import Child, Ports, accepts, run
+from parts.redis import Redis
+from web_case import Web, make_certificate, mozilla_answer, outlook_answer
 
 DOMAIN = "example.com"
 A, B, C = (f"{name}@{DOMAIN}" for name in "abc")
 Result = namedtuple("Result", "state note")
 UNDO = {"command", "each", "sync", "lock", "flip", "unlock", "rollback", "back",
-        "notice-send", "cutover", "import"}
+        "notice-send", "cutover", "import", "relock", "dns-apply", "dns-lower", "dns-back"}
+
+
+# Where each action is seen to stop a run: here, by test; an action in none of these is
+# an error of test_every_action_stops_somewhere().
+STOPS = {
+    "test_servers_and_names": {
+        "access", "autodiscover", "backup", "catchall", "counts", "doctor", "flow",
+        "imap-login", "imap-sizes", "import", "import-back", "monitor", "ping", "port", "probe",
+        "signature", "status", "tls", "web"},
+    "test_people_and_papers": {
+        "check-command", "class", "class-check", "command", "csv", "document", "each",
+        "inventory", "notice", "notice-send", "plan", "postconf", "report", "sync",
+        "synced"},
+    "test_who_sends": {
+        "applications", "baseline", "contacts", "histogram", "senders", "senders-pass",
+        "signed"},
+    "test_homes_and_held_mail": {
+        "audit", "back", "cutover", "flip", "home", "lock", "quiet", "relock", "rollback",
+        "unheld", "unlock"},
+    "test_dns_actions": {
+        "dns-access", "dns-apply", "dns-back", "dns-check", "dns-diff", "dns-lower", "dns-lowered",
+        "dns-rules", "dns-servers", "dns-snapshot", "dns-wait"},
+}
+# ... or elsewhere: file and test.
+STOPS_ELSEWHERE = {
+    "acknowledge": ("test_play_smarsh", "test_smarsh_behind_a_filter"),
+    "rehearsed": ("test_playbook", "test_rehearsed"),
+    "timer": ("test_playbook", "test_timer_is_not_gone_past"),
+}
+NEVER = {"nothing"}
 
 
 class Actions:
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, lab, domain=DOMAIN):
+        self.lab, self.domain = lab, domain
         self.count = 0
-        self.directory = os.path.join(lab.old.sluice.state, "playbook", DOMAIN)
+        self.steps, self.stopped = [], set()
+        self.directory = os.path.join(lab.old.sluice.state, "playbook", domain)
 
     def cli(self, *words):
         return self.lab.old.sluice.cli("playbook", *words)
@@ -48,28 +90,32 @@ class Actions:
         self.begin(*steps, settings=settings)
         return self.go_on()
 
-    def begin(self, *steps, settings=()):
+    def begin(self, *steps, settings=(), undo=("nothing",)):
         self.count += 1
+        self.steps = steps
         text = 'title = "Actions"\n' + "".join(
             f'setting "{name}" {{ about = "x" default = {json.dumps(value)} }}\n'
             for name, value in settings) + 'phase "P" {\n'
         for at, step in enumerate(steps):
             action = ", ".join(json.dumps(str(word)) for word in step)
-            undo = 'undo = {"nothing"}' if step[0] in UNDO else ""
+            back = ", ".join(json.dumps(word) for word in undo)
+            way = f"undo = {{{back}}}" if step[0] in UNDO else ""
             text += (f'step "s{self.count}-{at}" {{ title = "T" owner = "sluice" '
-                     f'action = {{{action}}} {undo} }}\n')
+                     f'action = {{{action}}} {way} }}\n')
         path = self.file("actions.conf", text + "}\n")
-        code, out, err = self.cli("start", path, DOMAIN, "--replace")
+        code, out, err = self.cli("start", path, self.domain, "--replace")
         expect(f"start ({out} {err})", code, 0)
 
     def go_on(self):
         """Runs it (again); the last step that was begun."""
-        code, out, err = self.cli("run", DOMAIN)
-        document = json.loads(self.cli("status", DOMAIN, "--json")[1])
+        code, out, err = self.cli("run", self.domain)
+        document = json.loads(self.cli("status", self.domain, "--json")[1])
         expect_true(f"the run is known: {document}", "steps" in document)
         steps = document["steps"]
         begun = [step for step in steps if step["state"] != "pending"]
         expect_true(f"something ran ({code} {out} {err})", begun)
+        if begun[-1]["state"] in ("failed", "waiting for time"):
+            self.stopped.add(self.steps[len(begun) - 1][0])
         return Result(begun[-1]["state"], begun[-1]["note"])
 
     def until(self, again, state, timeout=20):
@@ -82,7 +128,7 @@ class Actions:
         try:
             wait_until(there, timeout, f"a step is {state}")
         except Timeout as error:
-            raise AssertionError(f"{error}: {results[-1]}\n{self.log()}") from error
+            raise AssertionError(f"{error}: {results[-1]}\n{self.log()[-4000:]}") from error
         return results[-1].note
 
     def good(self, *steps, settings=()):
@@ -96,6 +142,34 @@ class Actions:
         result = self(*steps, settings=settings)
         expect(f"{steps[-1][0]}: {result.note}", result.state, "failed")
         return result.note
+
+    def stops(self, step, mend, *words, before=None):
+        self.begin(step)
+        if before:
+            before()
+        result = self.go_on()
+        expect_true(f"{step[0]} stops: {result}\n{self.log()}",
+                    result.state in ("failed", "waiting for time"))
+        contains(step[0], result.note + self.log(), *words)
+        mend()
+        return self.until(self.go_on, "done", 60)
+
+    def stops_back(self, undo, mend, *words, before):
+        """The same on the way back, from where the present run stands."""
+        before()
+        code, out, err = self.cli("rollback", self.domain)
+        expect_true(f"{undo} stops ({code}): {out} {err}", code not in (0, 75))
+        contains(undo, err, *words)
+        mend()
+        code, out, err = self.cli("rollback", self.domain)
+        expect(f"{undo}, when mended ({out} {err})", code, 0)
+        self.stopped.add(undo)
+
+    def in_the_way(self, step, paper):
+        """The place of a step's paper is taken by a directory."""
+        path = os.path.join(self.directory, paper)
+        self.stops(step, lambda: os.rmdir(path), paper, "s a directory",
+                   before=lambda: os.mkdir(path))
 
     def log(self, step=0):
         with contextlib.suppress(FileNotFoundError):
@@ -131,6 +205,31 @@ def action_lab(boxes=(A, B), prepare=None, **options):
             prepare(lab)
     with sluice_lab(list(boxes), prepare=fenced, **options) as lab:
         yield Actions(lab)
+
+
+def all_stopped(actions, test):
+    """Every action of the table was seen to stop a run."""
+    expect(f"{test}: which actions stop", STOPS[test] - actions.stopped, set())
+
+
+def test_every_action_stops_somewhere():
+    with cli_case(init=False) as case:
+        listed = case.sluice("playbook", "actions", "--json").json["actions"]
+    known = {action["name"] for action in listed}
+    shown = set().union(*STOPS.values(), STOPS_ELSEWHERE, NEVER)
+    expect("actions whose failing verdict is shown nowhere", known - shown, set())
+    expect("actions that are not there", shown - known, set())
+    for name in STOPS:
+        expect_true(f"{name} looks: {name}", f'all_stopped(actions, "{name}")' in
+                    inspect.getsource(globals()[name]))
+    for module, test in STOPS_ELSEWHERE.values():
+        expect_true(f"{module}:{test} is there",
+                    hasattr(importlib.import_module(module), test))
+
+
+def open_text(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def contains(what, text, *parts):
@@ -218,6 +317,8 @@ def server_lab():
             wrong=made.sign("wrong", ["other.example.com"], 90))
         lab.dns.zone(DOMAIN, ["web 5 CNAME tenant.hoster", "tenant.hoster 5 A 127.0.0.1",
                               "dangling 5 CNAME nowhere.hoster",
+                              "autodiscover 5 CNAME tenant.hoster",
+                              "_imaps._tcp 1 SRV 0 0 0 .",
                               "lab._domainkey 5 TXT " + txt(lab.keys[DOMAIN].record),
                               "expired 5 A 127.0.0.1"])
         # Mail from a trusted host is not verified, and here all is one host.
@@ -389,6 +490,140 @@ def check_catchall(actions):
         "catchall", smtp, imap, people, "within=3s"), "has not returned it within 3 s")
 
 
+def check_backup(actions):
+    """A backup as rsync makes it (Maildirs), and as a mbox file; compared with the
+    server it is of."""
+    lab = actions.lab
+    imap = f"127.0.0.1:{lab.old.dovecot.imap_port}"
+    people = actions.people("users.csv", A, B)
+    server = len(lab.read_old([A])[A])
+    top = os.path.join(lab.directory, "backup")
+    inbox = os.path.join(top, A, "cur")
+    os.makedirs(inbox)
+    step = ("backup", top, imap, people)
+    contains("one is not there", actions.bad(*step), "the backup of 2 mailboxes is not good")
+    contains("each is named", actions.log(), f"the backup of {B}: it is not in {top}",
+             f"the backup of {A}: it has 0 messages, the server {server}")
+    for n in range(server):
+        with open(os.path.join(inbox, f"{n}.x:2,S"), "wb") as file:
+            file.write(message(f"kept-{n}").encode())
+    os.makedirs(os.path.join(top, A, ".Sent", "new"))
+    with open(os.path.join(top, f"{B}.mbox"), "w", encoding="utf-8") as file:
+        file.write("From x@y Mon\nFrom: x\n\nFrom \nhere\nFrom the middle\n")
+    note = actions.go_on().note
+    contains("good", note, "the backup of all 2 mailboxes can be read",
+             f"{server + 2} messages")
+    rows = {row["address"]: row for row in actions.rows(f"s{actions.count}-0.csv")}
+    expect("figures", [(rows[box]["messages on the server"], rows[box]["messages"])
+                       for box in (A, B)], [(str(server), str(server)), ("0", "2")])
+    with open(os.path.join(inbox, "0.x:2,S"), "wb"):
+        pass
+    contains("an empty file", actions.bad(*step), f"the backup of {A}: 1 files of it cannot",
+             "0.x:2,S: is empty")
+    os.unlink(os.path.join(inbox, "0.x:2,S"))
+    # What came on the day of the newest message, or after it, may be missing.
+    contains("one came since", actions.good(*step), "can be read")
+    old = 1_600_000_000
+    for name in os.listdir(inbox):
+        os.utime(os.path.join(inbox, name), (old, old))
+    contains("too old", actions.bad(*step, "newer=2d"), "its newest file is of 2020-09-1")
+    os.symlink("/etc/passwd", os.path.join(inbox, "link"))
+    contains("leads out", actions.bad(*step), "link: ")
+    contains("no such place", actions.bad("backup", "/nonexistent", imap, people),
+             "is not good")
+
+
+def check_web(actions):
+    lab = actions.lab
+    directory = os.path.join(lab.directory, "web")
+    certificate, key = make_certificate(directory, "web.example.com")
+    ca = f"ca={certificate}"
+    with Web(certificate, key) as web, Web() as plain, Web(*make_certificate(
+            f"{directory}-other", "other.example.com")) as other:
+        url = f"https://web.example.com:{web.port}/"
+        contains("no page", actions.bad("web", url, ca), "HTTP status 404")
+        web.pages["/"] = (200, {}, "")
+        contains("an empty one", actions.bad("web", url, ca), "the page is empty")
+        web.pages["/"] = (200, {}, "<title>Mail of the new side</title>")
+        contains("it answers", actions.good("web", url, "says=new side", ca),
+                 "1 pages answer over HTTPS with a good certificate")
+        contains("it is the wrong page", actions.bad("web", url, "says=Roundcube", ca),
+                 '"Roundcube" is not in it')
+        contains("not trusted", actions.bad("web", url), f"{url}: SSL")
+        contains("of another name", actions.bad(
+            "web", f"https://web.example.com:{other.port}/", f"ca={other.certificate}"),
+            "web.example.com")
+        contains("nothing listens", actions.bad(
+            "web", f"https://web.example.com:{closed_port()}/", ca), "onnect")
+        contains("no address", actions.bad("web", "https://missing.example.com/", ca),
+                 "missing.example.com has no address: add the CNAME or A record")
+        contains("not safe", actions.bad("web", f"http://web.example.com:{plain.port}/"),
+                 "write it as https://")
+        web.pages["/go"] = (302, {"Location": "/"}, "")
+        actions.good("web", f"{url}go", ca)
+        contains("where it led", actions.log(), f"at {url}")
+        web.pages["/go"] = (302, {"Location": f"http://127.0.0.1:{plain.port}/"}, "")
+        contains("leads out of TLS", actions.bad("web", f"{url}go", ca), "which is no https")
+        expect("and is not followed", plain.asked, [])
+        web.pages["/go"] = (302, {"Location": "/go"}, "")
+        contains("in a circle", actions.bad("web", f"{url}go", ca), "more than 5 redirects")
+        web.pages["/go"] = (200, {}, b"x" * (1024 * 1024 + 1))
+        contains("too large", actions.bad("web", f"{url}go", ca), "larger than 1 MiB")
+        web.pages["/go"] = (302, {"Location": "file:///etc/passwd"}, "")
+        contains("another scheme", actions.bad("web", f"{url}go", ca), "which is no https")
+
+
+def check_autodiscover(actions):
+    lab = actions.lab
+    certificate, key = make_certificate(os.path.join(lab.directory, "setup"),
+                                        "autodiscover.example.com", "localhost")
+    people = actions.people("users.csv", A, B)
+    old = f"127.0.0.1:{lab.old.dovecot.imap_port}"
+    outlook, mozilla = "/autodiscover/autodiscover.xml", "/mail/config-v1.1.xml"
+    with Web(certificate, key) as web:
+        at = f"at=autodiscover.example.com:{web.port}"
+        step = ("autodiscover", people, "imap.new.test:993", f"not={old}", at,
+                f"ca={certificate}")
+        contains("nobody answers", actions.bad(*step),
+                 "no way that mail programs ask for their settings names imap.new.test (0")
+        contains("each way is told", actions.log(), outlook, mozilla, "HTTP status 404")
+        web.pages[outlook] = (200, {}, outlook_answer(("127.0.0.1", old.split(":")[1])))
+        contains("the old server", actions.bad(*step), "1 of 1 ways", "still name the old")
+        contains("which", actions.log(), f"still names the old server: {old}")
+        web.pages[outlook] = (200, {}, outlook_answer(("imap.other.test", 993)))
+        contains("another server", actions.bad(*step), "(1 answer)")
+        contains("is that one meant?", actions.good(*step, "names=.other.test"),
+                 "1 of 1 ways that mail programs ask name imap.new.test,.other.test")
+        web.pages[mozilla] = (200, {}, mozilla_answer("IMAP.new.test", 993))
+        contains("one of two", actions.good(*step), "1 of 2 ways", "none the old server")
+        expect("whose", [path for _, path, _ in web.asked if path.startswith(mozilla)][-1],
+               f"{mozilla}?emailaddress={A}")
+        # It wants to know who asks; and leads to another place, where it is asked again.
+        def with_login(_, path, headers, body):
+            if not headers["Authorization"]:
+                return 401, {"WWW-Authenticate": 'Basic realm="x"'}, ""
+            return (200, {}, outlook_answer(("imap.new.test", 993))
+                    if f"<EMailAddress>{A}<" in body.decode() else "")
+        web.pages["/other.xml"] = with_login
+        web.pages[outlook] = (302, {"Location": f"https://localhost:{web.port}/other.xml"}, "")
+        del web.pages[mozilla]
+        contains("behind a login", actions.good(*step), "1 of 1 ways")
+        expect_true("the password is nowhere", PASSWORD not in actions.log())
+        web.pages[outlook] = (200, {}, "<Action>redirectUrl</Action><RedirectUrl>"
+                              f"https://localhost:{web.port}/other.xml</RedirectUrl>")
+        contains("by its own redirect", actions.good(*step), "1 of 1 ways")
+        web.pages["/other.xml"] = (401, {"WWW-Authenticate": "Basic"}, "")
+        contains("a login that is refused", actions.bad(*step), "(0 answer)")
+        contains("it says so", actions.log(), "it refuses the login")
+    # By DNS alone.
+    lab.dns.set(DOMAIN, "_imaps._tcp", 1, "SRV", "0 1 993 imap.new.test.")
+    contains("SRV", actions.good(*step), "1 of 1 ways that mail programs ask name "
+             "imap.new.test")
+    lab.dns.set(DOMAIN, "_imaps._tcp", 1, "SRV", f"0 1 {old.split(':')[1]} 127.0.0.1.")
+    contains("not the new one", actions.until(lambda: actions(step), "failed"),
+             "1 of 1 ways that mail programs ask still name the old server")
+
+
 SIGNING = """\
 Syslog no
 Mode s
@@ -416,6 +651,7 @@ def check_signature(actions):
     config = actions.file("opendkim.conf", SIGNING.format(
         key=lab.keys[DOMAIN].path, port=port))
     signer = Child("opendkim", os.path.join(lab.directory, "opendkim.log"))
+    milters = lab.new.postfix.value("smtpd_milters")
     signer.start(["opendkim", "-f", "-x", config])
     try:
         signer.wait_ready(lambda: accepts(("127.0.0.1", port)), 20, "opendkim listens")
@@ -426,6 +662,8 @@ def check_signature(actions):
                  f"is signed as {DOMAIN}, and {lab.old.postfix.hostname} verifies it")
     finally:
         signer.kill()
+        lab.new.postfix.postconf(smtpd_milters=milters)
+        lab.new.postfix.reload()
 
 
 def check_commands(actions):
@@ -443,10 +681,47 @@ def check_commands(actions):
     contains("a bad list", actions.bad("import", actions.file("bad.csv", "x\ny\n")), "")
 
 
+def check_commands_stop(actions):
+    """The same commands when something is not as it should be, and when it is mended."""
+    lab = actions.lab
+    postfix, new = lab.old.postfix, lab.new.postfix
+    actions.stops(("ping", "inbound"), postfix.start, "inbound", "refused",
+                  before=postfix.stop)
+    actions.stops(("doctor",), lab.old.sluice.policyd.start, "sluice-policyd",
+                  before=lab.old.sluice.policyd.stop)
+
+    def new_side(refuses):
+        (new.remove_mailbox if refuses else lambda box: new.add_mailboxes([box]))(B)
+        new.reload()
+    new_side(True)
+    actions.until(lambda: actions(("probe", A, B)), "failed")
+    contains("probe", actions.log(), B)
+    new_side(False)
+    actions.until(actions.go_on, "done", 30)
+    contains("somebody else's", actions.bad("status", "d@other.test"), "other.test")
+    log = os.path.join(lab.directory, "monitor.log")
+    actions.stops(("monitor", log, "--quiet-for", "1s"),
+                  lambda: shutil.copy(postfix.log_path, log), log)
+    path = actions.file("late.csv", "x\ny\n")
+    actions.stops(("import", path), lambda: actions.file("late.csv", f"address\n{A}\n"),
+                  "late.csv")
+    # Back: the file that has what was there before is damaged, and put right again.
+    path = actions.file("new.csv", f"address\nnew@{DOMAIN}\n")
+    actions.begin(("import", path), undo=("import-back",))
+    expect("imported", actions.go_on().state, "done")
+    kept = os.path.join(actions.directory, f"s{actions.count}-0.before.csv")
+    good = open_text(kept)
+    actions.stops_back("import-back", lambda: actions.file(kept, good),
+                       "nothing was imported",
+                       before=lambda: actions.file(kept, good.replace(
+                           f"new@{DOMAIN}", "rubbish")))
+
+
 def test_servers_and_names():
     with server_lab() as actions:
         check_signature(actions)
         check_commands(actions)
+        check_commands_stop(actions)
         check_ports(actions)
         check_tls(actions)
         check_access(actions)
@@ -454,6 +729,10 @@ def test_servers_and_names():
         check_sizes(actions)
         check_flow(actions)
         check_catchall(actions)
+        check_web(actions)
+        check_autodiscover(actions)
+        check_backup(actions)
+        all_stopped(actions, "test_servers_and_names")
 
 
 # ---- lists, notices, mailboxes ------------------------------------------------------
@@ -533,8 +812,9 @@ def check_classes(actions):
     expect("the file", actions.paper("class.csv"),
            f"userid,cos\r\n{A},skyconnectadmincos\r\n{B},skyconnectusercos\r\n"
            f"{C},skyconnectusercos\r\n")
-    contains("not a live class", actions.bad("class-check", "class.csv", classes[0]),
-             "class.csv:2: cos is none of the live classes")
+    contains("not a live class", actions.bad(
+        ("class", users, *classes), ("class-check", "class.csv", classes[0])),
+        "class.csv:2: cos is none of the live classes")
     contains("added after it was written", actions.bad("class-check", actions.file(
         "old.csv", f"userid,cos\n{A},{classes[0]}\n{B},{classes[0]}\n"), *classes),
         f"{C} was added after")
@@ -699,6 +979,28 @@ def check_papers(actions):
     contains("not a path", actions.bad("check-command", "ls"), "not an absolute path")
 
 
+def check_papers_stop(actions):
+    lab = actions.lab
+    for step, paper in ((("postconf",), "postconf.txt"), (("plan",), "plan.html"),
+                        (("report",), "report.html")):
+        actions.in_the_way(step, paper)
+    actions.in_the_way(("document", "Text"), f"s{actions.count + 1}-0.txt")
+    users = actions.file("admins.csv", f"name\n{A}\n")
+    actions.stops(("class", users, "u", "a"), lambda: actions.file(
+        "admins.csv", f"address,admin\n{A},yes\n"), "admins.csv", "no column")
+    people = actions.file("told.csv", f"mail\n{A}\n")
+    actions.stops(("notice", people, "Hi", "Text"), lambda: actions.people("told.csv", A),
+                  "told.csv")
+    program = actions.file("broken.sh", "#!/bin/sh\necho no disk >&2\nexit 2\n", 0o755)
+    for kind in ("command", "check-command"):
+        actions.stops((kind, program), lambda: actions.file(
+            "broken.sh", "#!/bin/sh\nexit 0\n", 0o755), "no disk")
+        actions.file("broken.sh", "#!/bin/sh\necho no disk >&2\nexit 2\n", 0o755)
+    lab.new.dovecot.remove_user(B)
+    actions.stops(("sync", A, B), lambda: lab.new.dovecot.add_users([B]),
+                  "1 of 2 mailboxes failed", ".journal")
+
+
 def test_people_and_papers():
     with action_lab(boxes=(A, B)) as actions:
         lab = actions.lab
@@ -711,6 +1013,8 @@ def test_people_and_papers():
         check_killed_notices(actions)
         check_each(actions)
         check_papers(actions)
+        check_papers_stop(actions)
+        all_stopped(actions, "test_people_and_papers")
 
 
 # ---- who sends ------------------------------------------------------------------------
@@ -776,7 +1080,8 @@ def check_senders(actions, senders):
              "2 messages", "strangers.csv: 1, 1 messages")
     expect("a sender", [(row["client"], row["messages"], row["dkim_pass"])
                         for row in actions.rows("senders.csv")], [(OUTSIDE, "2", "1")])
-    strangers = os.path.join(actions.directory, "strangers.csv")
+    strangers = actions.file("strangers.csv", actions.paper("strangers.csv"))
+    senders_txt = actions.file("senders.txt", actions.paper("senders.txt"))
     expect("a stranger", [row["client"] for row in actions.rows("strangers.csv")], [STRANGER])
     submitters = {(row["address"], row["sender"]): row["messages"]
                   for row in actions.rows("submitters.csv")}
@@ -866,6 +1171,11 @@ def test_who_sends():
         check_baseline(actions, senders)
         check_applications(actions, senders)
         check_log_figures(actions)
+        actions.in_the_way(("baseline",), "auth-base.csv")
+        log = os.path.join(actions.lab.directory, "later.log")
+        actions.stops(("senders", f"log={log}"), lambda: shutil.copy(
+            actions.lab.old.postfix.log_path, log), "later.log")
+        all_stopped(actions, "test_who_sends")
 
 
 # ---- homes --------------------------------------------------------------------------
@@ -916,8 +1226,146 @@ def check_quiet(actions):
     contains("a slip", actions.bad("quiet", "soon"), '"soon" is not a duration')
 
 
+def check_homes_stop(actions):
+    lab = actions.lab
+
+    def cli(*words):
+        code, out, err = lab.old.sluice.cli(*words)
+        expect(f"{words} ({out} {err})", code, 0)
+    new = f"late@{DOMAIN}"
+    for side in (lab.old, lab.new):
+        side.dovecot.add_users([new])
+        side.postfix.add_mailboxes([new])
+    actions.stops(("lock", new), lambda: lab.import_mailboxes([new]), new)
+    cli("unlock", new)
+    actions.stops(("flip", A), lambda: cli("lock", A), A, "old")
+    actions.stops(("unlock", A), lambda: cli("rollback", A), A, "new")
+    contains("somebody else's", actions.bad("relock", "d@other.test"), "other.test")
+    contains("somebody else's", actions.bad("back", "d@other.test"), "other.test")
+    actions.stops(("rollback", A), lambda: cli("unlock", A), A, "locked",
+                  before=lambda: cli("lock", A))
+    actions.stops(("home", "new", A), lambda: (cli("lock", A), cli("flip", A)), A)
+    cli("rollback", A)
+    cli("lock", A)
+    actions.stops(("home", "old", A), lambda: cli("unlock", A), A)
+
+    def refuse():
+        lab.new.postfix.remove_mailbox(B)
+        lab.new.postfix.reload()
+
+    def take():
+        lab.new.postfix.add_mailboxes([B])
+        lab.new.postfix.reload()
+    refuse()
+    wait_until(lambda: not lab.new.postfix.smtp("", [B], message("x")).accepted, 20,
+               "the new side refuses it")
+    actions.stops(("cutover", B), take, B)
+    cli("rollback", B)
+
+
+def check_audit(actions):
+    """A message whose end is not in the logs."""
+    lab = actions.lab
+    reply = lab.old.postfix.smtp("someone@senders.test", [A], message("audit-1"))
+    lab.old.postfix.wait_log(f"{reply.queue_id}: to=<.*status=sent")
+    lab.wait_drained()
+    text = lab.old.postfix.log()
+    cut = [line for line in text.split("\n") if f"{reply.queue_id}: to=" not in line]
+    log = actions.file("cut.log", "\n".join(cut))
+    actions.stops(("audit", log, lab.new.postfix.log_path, "--domain", DOMAIN),
+                  lambda: actions.file("cut.log", text), "WITHOUT A KNOWN FATE",
+                  reply.queue_id)
+
+
 def test_homes_and_held_mail():
     with action_lab() as actions:
         check_homes(actions)
+        check_homes_stop(actions)
         check_lock_and_back(actions)
+        check_audit(actions)
         check_quiet(actions)
+        all_stopped(actions, "test_homes_and_held_mail")
+
+
+# ---- sluice dns ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dns_actions(records, plan):
+    with dns_case(records, plan) as case:
+        ports = Ports()
+        redis = Redis(os.path.join(case.directory, "redis"), ports.take())
+        try:
+            redis.start()
+            case.configure(plan, redis=redis.unix_url)
+
+            def cli(*words):
+                return run([os.path.join(BINDIR, "sluice"), "-c", case.config, *words],
+                           check=False)
+            expect("init", cli("init")[0], 0)
+            sluice = SimpleNamespace(cli=cli, state=os.path.join(case.directory, "state"))
+            yield case, Actions(SimpleNamespace(old=SimpleNamespace(sluice=sluice),
+                                                directory=case.directory), ZONE)
+        finally:
+            redis.stop()
+            ports.release()
+
+
+PLAN_FAST = """\
+  record "MX" { name = "@" value = {"10 mx1.new.example.test."} ttl = 1 }
+"""
+
+
+def test_dns_actions():
+    """One server at the end, so that nothing has to be transferred."""
+    fast = [re.sub(r" 300 ", " 3 ", record) for record in RECORDS]
+    with dns_actions(fast, PLAN_FAST) as (case, actions):
+        first, second, other = case.first, case.second, Tsig("another")
+        serials = [server._serials[ZONE] for server in (first, second)]
+        while serials[0] != serials[1]:   # both were begun in the same second or not
+            at = serials.index(min(serials))
+            case.serve((first, second)[at], fast)
+            (first, second)[at].reload()
+            serials[at] += 1
+
+        def mx(ttl):
+            first.set(ZONE, "@", ttl, "MX", "10 mx.old")
+
+        def wrong_key():
+            other.write(case.key_file)
+
+        def right_key():
+            case.key.write(case.key_file)
+        for name in ("dns-snapshot", "dns-diff"):
+            actions.stops((name, ZONE), lambda: (first.start(), second.start()),
+                          "127.0.0.1", before=lambda: (first.stop(), second.stop()))
+        actions.stops(("dns-servers", ZONE), second.start, "127.0.0.2", before=second.stop)
+        case.alone()
+        first.zone(ZONE, fast)
+        first.reload()
+        actions.stops(("dns-rules", ZONE, "--rule", "ttl"), lambda: mx(3), "86400",
+                      before=lambda: mx(86400))
+        mx(3)
+        before = first.dump(ZONE)
+        actions.stops(("dns-access", ZONE), right_key, "BADKEY", before=wrong_key)
+        expect("nothing was changed", first.dump(ZONE), before)
+        timeout = ("--timeout", "5s")
+        actions.begin(("dns-snapshot", ZONE), ("dns-wait", ZONE))
+        expect("nothing was changed yet", actions.go_on().state, "waiting for time")
+        actions.stops(("dns-apply", ZONE, *timeout), right_key, "BADKEY", before=wrong_key)
+        contains("after it", actions.good("dns-check", ZONE, "--rule", "mx"), "")
+        contains("and its time", actions.until(lambda: actions(("dns-wait", ZONE)), "done"), "")
+        first.set(ZONE, "@", 3, "MX", "10 mx.old")
+        actions.stops(("dns-check", ZONE, "--rule", "mx"), lambda: first.set(
+            ZONE, "@", 1, "MX", "10 mx1.new"), "mx.old")
+        mx(5)
+        actions.stops(("dns-lower", ZONE, *timeout), right_key, "BADKEY", before=wrong_key)
+        actions.stops(("dns-lowered", ZONE), lambda: mx(1), "still has the long TTLs",
+                      before=lambda: mx(86400))
+        # A way back of this run: of its own change, with a server that refuses it.
+        mx(3)
+        actions.begin(("dns-apply", ZONE, *timeout), undo=("dns-back", ZONE))
+        expect("changed", actions.go_on().state, "done")
+        actions.stops_back("dns-back", right_key, "BADKEY", before=wrong_key)
+        expect("as it was", first.live(ZONE, "MX"), [f"3 10 mx.old.{ZONE}."])
+        all_stopped(actions, "test_dns_actions")

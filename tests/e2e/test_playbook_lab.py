@@ -168,6 +168,15 @@ def test_the_way_back_is_on_one_host():
             expect_true(f"names the host: {done.stderr}", "was begun on "
                         "old.lab.test" in done.stderr)
         play.second.caught_up()
+        # What somebody changed since is theirs: the way back stops, until it is mended.
+        play.record("@", 1, "MX", "5 mx.other")
+        for _ in range(2):
+            said = play("rollback", DOMAIN)
+            expect(f"somebody's MX is in the way ({said})", said.code, 1)
+            expect_true(f"the reason: {play.note('switch')}", "example.com MX stays" in
+                        play.note("switch") and "--only @/MX" in play.note("switch"))
+        expect("theirs", play.first.live(DOMAIN, "MX"), ["1 5 mx.other.example.com."])
+        play.record("@", 1, "MX", "10 mx.new")
         play.rollback()
         expect("restored", play.zone(), before)
 

@@ -116,7 +116,8 @@ def test_redis_is_emptied():
         case.redis.command("FLUSHALL")
         for key in (KEY, "locked@example.com", "unlisted@example.com"):
             expect(key, case.ask("transport", key), LATER)
-        case.wait_log("alarm: ")
+        case.wait_log("alarm: redis-down: ", timeout=30)
+        expect("one alarm", case.log().count("alarm: "), 1)
 
 
 def test_domain_that_was_never_registered():

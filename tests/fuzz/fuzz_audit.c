@@ -4,7 +4,8 @@
  * rows of a message come one after the other.
  *
  * Sources: cutover/audit_delivery.c cutover/audit_fate.c cutover/audit_hop.c
- * Sources: cutover/audit_ledger.c cutover/audit_rcpt.c
+ * Sources: cutover/audit_ledger.c cutover/audit_rcpt.c cutover/audit_sendmail.c
+ * Sources: cutover/audit_tree.c
  * Sources: cutover/log_event.c cutover/log_event_sendmail.c cutover/log_event_session.c
  * Sources: cutover/log_event_verdict.c cutover/log_field.c cutover/log_journal.c
  * Sources: cutover/log_line.c cutover/log_time.c

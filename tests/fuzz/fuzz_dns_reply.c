@@ -3,14 +3,15 @@
  * question of one of our types, give records in canonical form, which a snapshot
  * keeps and which can go into an update; and as the answer to an update they give
  * one of its outcomes. Input: type, then the message. The functions are static:
- * the file itself is included.
+ * the files themselves are included.
  *
- * Sources: cutover/dns_wire.c cutover/dns_snap.c cutover/dns_plan.c
+ * Sources: cutover/dns_wire.c cutover/dns_snap_text.c cutover/dns_plan.c
  * Sources: cutover/dns_set.c cutover/dns_key.c lib/dnsrecord.c lib/netaddr.c
  * Sources: lib/clock.c lib/write_all.c
  * Libraries: -lldns
  */
 #include "../../cutover/dns_ask.c"
+#include "../../cutover/dns_update.c"
 
 #include "../../cutover/command.h"
 #include "../../cutover/dns_snap.h"

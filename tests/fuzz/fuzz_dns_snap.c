@@ -2,10 +2,10 @@
  * Snapshots of a zone: whatever the file holds, what is read from it is written
  * and read again as the same; and a plan of it can be made and shown.
  *
- * Sources: cutover/dns_snap.c cutover/dns_plan.c cutover/dns_set.c
- * Sources: lib/dnsrecord.c lib/write_all.c
+ * Sources: cutover/dns_snap_text.c cutover/dns_back.c cutover/dns_plan.c
+ * Sources: cutover/dns_set.c lib/dnsrecord.c
  */
-#include "../../cutover/dns_snap.h"
+#include "../../cutover/dns_back.h"
 #include "fuzz.h"
 
 static void check_again(const struct dns_snap *snap)
@@ -23,6 +23,8 @@ static void check_again(const struct dns_snap *snap)
         HOLDS(set->count > 0 && same);
         HOLDS(dns_set_same(set, same) && set->ttl == same->ttl);
     }
+    HOLDS(again.writes.count == snap->writes.count);
+    HOLDS(again.written.count == snap->written.count);
     free(text);
     dns_snap_free(&again);
 }
@@ -30,14 +32,17 @@ static void check_again(const struct dns_snap *snap)
 static void check_way_back(const struct dns_snap *snap)
 {
     const struct dns_sets none = { 0 };
-    struct dns_changes changes;
-    HOLDS(dns_plan_back(&snap->asked, &snap->sets, &none, &none, &changes));
-    char *lines = dns_plan_zone_lines(&changes);
-    char *batch = dns_plan_nsupdate(&changes, snap->zone, NULL, 0);
+    const struct dns_way way = {
+        .to = snap, .snaps = snap, .snap_count = 1, .planned = &none, .live = &snap->written
+    };
+    struct dns_back back;
+    HOLDS(dns_back(&way, &back));
+    char *lines = dns_plan_zone_lines(&back.changes);
+    char *batch = dns_plan_nsupdate(&back.changes, snap->zone, NULL, 0);
     HOLDS(lines && batch && strstr(batch, "send\n"));
     free(lines);
     free(batch);
-    dns_changes_free(&changes);
+    dns_back_free(&back);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -5,9 +5,10 @@
  * Sources: cutover/log_line.c cutover/log_journal.c cutover/log_time.c
  * Sources: cutover/log_event.c cutover/log_event_sendmail.c cutover/log_event_session.c
  * Sources: cutover/log_event_verdict.c cutover/log_field.c cutover/log_flow.c
- * Sources: cutover/log_flow_save.c cutover/log_pool.c cutover/log_words.c
- * Sources: cutover/log_checkpoint.c cutover/log_reader.c cutover/log_source.c
- * Sources: cutover/log_file.c cutover/log_rotated.c lib/addr.c
+ * Sources: cutover/log_flow_notes.c cutover/log_flow_save.c cutover/log_pool.c
+ * Sources: cutover/log_words.c cutover/log_checkpoint.c cutover/log_reader.c
+ * Sources: cutover/log_source.c cutover/log_source_files.c cutover/log_ahead.c
+ * Sources: cutover/log_file.c cutover/log_rotated.c cutover/log_year.c lib/addr.c
  * Sources: lib/write_all.c
  * Libraries: libidn2 zlib
  */

@@ -60,6 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             HOLDS(state.last == time.us);
         enum log_event_kind kind = log_event_parse(&line, LOG_EVENTS_ALL, &event);
         HOLDS(kind == event.kind && kind < LOG_EVENT_KINDS);
+        HOLDS(kind == LOG_EVENT_NONE || log_event_possible(&line, 1u << kind));
         HOLDS(log_event_parse(&line, ~(1u << kind), &again) != kind ||
               kind == LOG_EVENT_NONE);
         if (kind != LOG_EVENT_NONE) {
@@ -71,8 +72,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             for (size_t i = 0; i < sizeof(found) / sizeof(found[0]); i++)
                 check(found[i], text, size);
             size_t rounds = 0;
-            for (size_t at = 0; log_event_next_to(&event, &at, &to); rounds++)
+            for (size_t at = 0; log_event_next_to(&event, &at, &to); rounds++) {
+                char plain[64];
                 check(to, text, size);
+                HOLDS(log_event_plain(to, plain, sizeof(plain)) <= sizeof(plain));
+            }
             HOLDS(rounds <= size + 1);
         }
     }

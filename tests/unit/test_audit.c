@@ -171,7 +171,14 @@ static int run(const char *lines, int skip, struct test *test)
 #define SENDMAIL_TO(host, id, mailer, relay, stat)                                       \
     "12:00:01 " host " sm-mta[8]: " id ": to=<a@example.com>, delay=00:00:01, "          \
     "xdelay=00:00:00, mailer=" mailer ", pri=30000" relay ", dsn=2.0.0, stat=" stat "\n"
-#define SM1 "3AMC00Ab012345"
+#define SM1                     "3AMC00Ab012345"
+#define SM2                     "3AMC00Ab012346"
+#define SM(host, id, text)      "12:00:01 " host " sm-mta[8]: " id ": " text "\n"
+#define SENDMAIL_DONE(host, id) SM(host, id, "done; delay=00:00:01, ntries=1")
+#define LMTP                    ", relay=127.0.0.1 [127.0.0.1]"
+#define SENDMAIL_TWO(host, id)                                                           \
+    "12:00:00 " host " sm-mta[9]: " id ": from=<s@x.test>, size=9, class=0, nrcpts=2, "  \
+    "msgid=<m1@x>, proto=ESMTP, daemon=MTA, relay=c [192.0.2.1]\n"
 
 #define ID1 "4jXNy31Ftgz1brs1"
 #define ID2 "4jXNy31Ftgz1brs2"
@@ -457,6 +464,93 @@ static const struct {
       "ab@example.com delivered-old old\n", 1 },
     { "Sendmail delivers",
       SENDMAIL_FROM("old", SM1) SENDMAIL_TO("old", SM1, "local", "", "Sent"),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail delivers by LMTP",
+      SENDMAIL_FROM("old", SM1) SENDMAIL_TO("old", SM1, "local", LMTP, "Sent"),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail, a list of its own",
+      SENDMAIL_FROM("old", SM1) SM("old", SM1,
+                                   "alias <list@example.com> => "
+                                   "a@example.com, b@example.com, x@y.test")
+          SENDMAIL_TO("old", SM1, "local", LMTP, "Sent")
+              SM("old", SM1,
+                 "to=b@example.com, delay=00:00:01, mailer=esmtp, pri=1, "
+                 "relay=new. [192.0.2.9], dsn=4.0.0, stat=Deferred: no"),
+      "a@example.com delivered-old old\nb@example.com queued=deferred "
+      "old\nlist@example.com queued=active old to x@y.test\n",
+      1 },
+    { "Sendmail, one of a list has no line",
+      SENDMAIL_FROM("old", SM1)
+          SM("old", SM1, "alias <list@example.com> => a@example.com, b@example.com")
+              SENDMAIL_TO("old", SM1, "local", LMTP, "Sent") SENDMAIL_DONE("old", SM1),
+      "a@example.com delivered-old old\nb@example.com unknown old\n", 1 },
+    { "Sendmail, a list with an owner",
+      SENDMAIL_FROM("old", SM1) SM("old", SM1,
+                                   "alias <list@example.com> => a@example.com")
+          SM("old", SM1, SM2 ": clone: owner=o")
+              SENDMAIL_TO("old", SM2, "local", LMTP, "Sent") SENDMAIL_DONE("old", SM2),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail, a list with an owner, below log level 10",
+      SENDMAIL_FROM("old", SM1) SM("old", SM1, SM2 ": clone: owner=o")
+          SENDMAIL_TO("old", SM2, "local", LMTP, "Sent") LATER("old"),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail, a list with an owner, at log level 10",
+      SENDMAIL_FROM("old", SM1) SM("old", SM1, SM2 ": clone: owner=o")
+          SENDMAIL_TO("old", SM2, "local", LMTP, "Sent") SENDMAIL_DONE("old", SM2),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail, .forward and a copy at home",
+      SENDMAIL_FROM("old", SM1)
+          SM("old", SM1, "forward <a@example.com> => \\\\a@example.com")
+              SM("old", SM1, "forward <a@example.com> => z@y.test")
+                  SENDMAIL_TO("old", SM1, "local", LMTP, "Sent")
+                      SM("old", SM1,
+                         "to=z@y.test, delay=00:00:01, mailer=esmtp, pri=1, "
+                         "relay=y. [192.0.2.8], dsn=2.0.0, stat=Sent (ok)")
+                          SENDMAIL_DONE("old", SM1),
+      "a@example.com delivered-old old\na@example.com sent-on old to z@y.test\n", 1 },
+    { "Sendmail, one of two has no line",
+      SENDMAIL_TWO("old", SM1) SENDMAIL_TO("old", SM1, "local", LMTP, "Sent")
+          SENDMAIL_DONE("old", SM1),
+      "? unknown old\na@example.com delivered-old old\n", 1 },
+    { "Sendmail, one of two has no line, below log level 10",
+      SENDMAIL_TWO("old", SM1) SENDMAIL_TO("old", SM1, "local", LMTP, "Sent")
+          LATER("old"),
+      "? unknown old\na@example.com delivered-old old\n", 1 },
+    { "Sendmail's rule quarantines it",
+      SM("old", SM1,
+         "ruleset=check_mail, arg1=<s@x.test>, relay=c [192.0.2.1], "
+         "quarantine=odd") SENDMAIL_FROM("old", SM1) LATER("old"),
+      "? queued=hold old\n", 1 },
+    { "Sendmail, a milter quarantines it, and somebody releases it",
+      SENDMAIL_FROM("old", SM1) SM("old", SM1, "milter=sluice, quarantine=x")
+          SM("old", SM1, "unquarantine") SENDMAIL_TO("old", SM1, "local", LMTP, "Sent"),
+      "a@example.com delivered-old old\n", 1 },
+    { "Sendmail, a milter refuses it",
+      SENDMAIL_FROM("old", SM1) SM("old", SM1, "Milter: data, reject=451 4.3.0 later")
+          SM("old", SM1, "to=<a@example.com>, delay=00:00:00, pri=1, stat=later"),
+      "", 0 },
+    { "Sendmail, a rule discards it",
+      SENDMAIL_FROM("old", SM1)
+          SM("old", SM1, "to=<a@example.com>, delay=00:00:00, pri=1, stat=discarded"),
+      "a@example.com discarded old\n", 1 },
+    { "Sendmail sends it back, to a mailbox of ours",
+      SENDMAIL_FROM("old", SM1)
+          SM("old", SM1,
+             "to=<a@example.com>, delay=00:00:01, mailer=esmtp, pri=1, "
+             "relay=new. [192.0.2.9], dsn=5.1.1, reply=550 no, stat=User unknown")
+              SM("old", SM1, SM2 ": DSN: User unknown")
+                  SM("old", SM2,
+                     "to=<b@example.com>, delay=00:00:00, mailer=local, pri=1, "
+                     "dsn=2.0.0, stat=Sent"),
+      "a@example.com returned old noticed\nb@example.com delivered-old old\n", 2 },
+    { "sendmail(1) gives it to the daemon",
+      "12:00:00 old sendmail[9]: " SM1 ": from=joe, size=9, class=0, nrcpts=1, "
+      "msgid=<m1@x>, relay=joe@localhost\n" SENDMAIL_FROM("old", SM2)
+          SM("old", SM1,
+             "to=a@example.com, ctladdr=joe (1/1), delay=00:00:01, "
+             "mailer=relay, pri=1, relay=[127.0.0.1] [127.0.0.1], dsn=2.0.0, "
+             "stat=Sent (" SM2 " Message accepted for delivery)")
+              SENDMAIL_TO("old", SM2, "local", LMTP, "Sent"),
       "a@example.com delivered-old old\n", 1 },
     { "Sendmail keeps it",
       SENDMAIL_FROM("old", SM1)

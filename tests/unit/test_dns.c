@@ -161,54 +161,57 @@ static void test_states(void)
 
 static void test_snapshots(void)
 {
-    struct dns_snap snap = { .taken = 1700000000, .negative_ttl = 300, .zone = "a.test" };
+    struct dns_snap snap = {
+        .taken = 1700000000, .negative_ttl = 300, .zone = "a.test", .back_to = "then"
+    };
     struct dns_snap got = { 0 };
-    struct dns_changes changes;
-    struct dns_sets now = { 0 }, planned = { 0 };
     CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "a.test", DNS_MX));
     CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "a.test", DNS_TXT));
     CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "_dmarc.a.test", DNS_TXT));
     add(&snap.sets, "a.test", DNS_MX, 3600, "10 old.");
     add(&snap.sets, "a.test", DNS_TXT, 300, "a \"quote\\\\ and \\255");
+    CU_ASSERT_TRUE(dns_questions_add(&snap.writes, "a.test", DNS_MX));
+    CU_ASSERT_TRUE(dns_questions_add(&snap.writes, "a.test", DNS_TXT));
+    add(&snap.written, "a.test", DNS_MX, 600, "10 new.");
     char *text = dns_snap_format(&snap, "a.test");
     CU_ASSERT_PTR_NOT_NULL_FATAL(text);
     CU_ASSERT_PTR_NULL(dns_snap_parse(text, &got));
     CHECK_INT("taken", got.taken, snap.taken);
     CHECK_INT("asked", got.asked.count, 3);
     CHECK_STR("zone", got.zone, "a.test");
+    CHECK_STR("back to", got.back_to, "then");
     CHECK_STR("text", got.sets.items[1].values[0], snap.sets.items[1].values[0]);
-    add(&now, "a.test", DNS_MX, 600, "10 new.");
-    add(&now, "_dmarc.a.test", DNS_TXT, 600, "v=DMARC1; p=none");
-    CU_ASSERT_TRUE(dns_plan_back(&got.asked, &got.sets, &planned, &now, &changes));
-    check_lines("back", &changes,
-                "; remove: a.test. 600 IN MX 10 new.\n"
-                "a.test. 3600 IN MX 10 old.\n"
-                "a.test. 300 IN TXT \"a \\\"quote\\\\ and \\255\"\n"
-                "; remove: _dmarc.a.test. 600 IN TXT \"v=DMARC1; p=none\"\n");
-    /* What is neither of the snapshot nor planned was put there by others. */
-    add(&planned, "a.test", DNS_TXT, 600, "planned");
-    add(&now, "a.test", DNS_TXT, 600, "planned");
-    add(&now, "a.test", DNS_TXT, 600, "v=spf1 -all");
-    add(&now, "a.test", DNS_TXT, 600, "site-verification=1");
-    CU_ASSERT_TRUE(dns_plan_back(&got.asked, &got.sets, &planned, &now, &changes));
-    check_lines("back, with what others added", &changes,
-                "; remove: a.test. 600 IN MX 10 new.\n"
-                "a.test. 3600 IN MX 10 old.\n"
-                "; remove: a.test. 600 IN TXT \"planned\"\n"
-                "; remove: a.test. 600 IN TXT \"v=spf1 -all\"\n"
-                "; remove: a.test. 600 IN TXT \"site-verification=1\"\n"
-                "a.test. 300 IN TXT \"a \\\"quote\\\\ and \\255\"\n"
-                "a.test. 300 IN TXT \"site-verification=1\"\n"
-                "; remove: _dmarc.a.test. 600 IN TXT \"v=DMARC1; p=none\"\n");
-    dns_sets_free(&planned);
+    CHECK_INT("writes", got.writes.count, 2);
+    CHECK_INT("written: one of them is removed", got.written.count, 1);
+    CHECK_STR("as", got.written.items[0].values[0], "10 new.");
     dns_snap_free(&got);
     got = (struct dns_snap){ 0 };
-    text[strlen(text) - 8] = '\0';
+    *strstr(text, "\n; end ") = '\0';
     CHECK_STR("cut", dns_snap_parse(text, &got), "is not whole: its end is missing");
     free(text);
     dns_snap_free(&got);
     dns_snap_free(&snap);
-    dns_sets_free(&now);
+}
+
+/* Whatever byte is changed, a snapshot leads nowhere. */
+static void test_damaged_snapshots(void)
+{
+    struct dns_snap snap = { .taken = 1700000000, .zone = "a.test" };
+    CU_ASSERT_TRUE(dns_questions_add(&snap.asked, "a.test", DNS_MX));
+    add(&snap.sets, "a.test", DNS_MX, 3600, "10 old.");
+    char *text = dns_snap_format(&snap, "a.test");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+    for (size_t i = 0; text[i]; i++) {
+        struct dns_snap got = { 0 };
+        char was = text[i];
+        text[i] = was == 'x' ? 'y' : 'x';
+        if (!dns_snap_parse(text, &got))
+            CHECK_STR("damaged, and taken", text, "refused");
+        text[i] = was;
+        dns_snap_free(&got);
+    }
+    free(text);
+    dns_snap_free(&snap);
 }
 
 /* A snapshot as a plan: what was not there then, shall not be there. */
@@ -233,9 +236,12 @@ static void test_snapshot_as_plan(void)
                   dns_state_name(dns_plan_state(
                       &plan.items[i], dns_sets_find(&scope, name, DNS_TXT), false)),
                   "extra");
+        dns_sets_free(&scope);
+        CU_ASSERT_TRUE(dns_plan_scope(&plan.items[i],
+                                      dns_sets_find(&snapshot, name, DNS_TXT), &scope));
         CHECK_STR(name,
                   dns_state_name(dns_plan_state(
-                      &plan.items[i], dns_sets_find(&snapshot, name, DNS_TXT), false)),
+                      &plan.items[i], dns_sets_find(&scope, name, DNS_TXT), false)),
                   "as planned");
     }
     dns_questions_free(&asked);
@@ -272,7 +278,7 @@ static void test_keys(void)
     static const char *const good[] = {
         "key \"k.test\" {\n\talgorithm hmac-sha256;\n\tsecret \"QUJDREVGR0g=\";\n};\n",
         ("# hmac-sha256:k.test:QUJDREVGR0g=\nkey:\n  - id: k.test.\n    algorithm: "
-        "hmac-sha256\n    secret: QUJDREVGR0g=\n"),
+         "hmac-sha256\n    secret: QUJDREVGR0g=\n"),
         "hmac-sha256:k.test:QUJDREVGR0g=\n",
     };
     static const char *const bad[] = {
@@ -365,5 +371,6 @@ static void test_spf(void)
 UNIT_MAIN("dns", { "values", test_values }, { "owners", test_owners },
           { "long texts", test_long_texts }, { "changes", test_changes },
           { "states", test_states }, { "snapshots", test_snapshots },
+          { "damaged snapshots", test_damaged_snapshots },
           { "a snapshot as a plan", test_snapshot_as_plan }, { "quiet", test_quiet },
           { "keys", test_keys }, { "spf", test_spf })

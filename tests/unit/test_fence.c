@@ -96,10 +96,11 @@ static bool list(void *context, bool judge, fence_message_fn *each, void *each_c
         memcpy(id, at, len);
         id[len] = '\0';
         char kind = at[len + 1];
-        each(each_context, &(struct fence_message){ .id = id,
-                                                    .in_flight = kind == 'a' || kind == 'A',
-                                                    .settled = kind == 'd',
-                                                    .relevant = judge && kind == 'A' });
+        each(each_context,
+             &(struct fence_message){ .id = id,
+                                      .in_flight = kind == 'a' || kind == 'A',
+                                      .settled = kind == 'd',
+                                      .relevant = judge && kind == 'A' });
         at += len + 2 + (at[len + 2] == ' ');
     }
     return true;
@@ -235,6 +236,20 @@ static void test_selftest(void)
     CHECK_INT("the caches count from its success", fence_epoch(fence), 0);
     pass(fence, 2000);
     CHECK_INT("confirmed", fence_epoch(fence), 1);
+    fence_free(fence);
+}
+
+/* A mailbox is asked about once: Postfix answers each address once. */
+static void test_locked_again(void)
+{
+    struct fence *fence = begin(FENCE_RELOAD, 0);
+    scene.selftest = FENCE_YES;
+    give(fence, EVENT_LOCK, 1, "a\nb\n");
+    give(fence, EVENT_UNLOCK, 2, "a\nb\n");
+    give(fence, EVENT_LOCK, 3, "b\na\naa\n");
+    pass(fence, 2000);
+    CHECK_INT("one generation", scene.selftests, 1);
+    CHECK_INT("of three addresses", scene.last_count, 3);
     fence_free(fence);
 }
 
@@ -392,9 +407,9 @@ static void test_base(void)
 
 UNIT_MAIN("fence", { "wait", test_wait }, { "events that pass", test_passing_events },
           { "lookups in flight", test_lookups }, { "slow tables", test_slow_tables },
-          { "self-test", test_selftest }, { "drain", test_drain },
-          { "seen twice", test_drain_seen_twice }, { "listing fails", test_list_fails },
-          { "order", test_order }, { "reload", test_reload },
-          { "reload and drain", test_reload_drain },
+          { "self-test", test_selftest }, { "locked again", test_locked_again },
+          { "drain", test_drain }, { "seen twice", test_drain_seen_twice },
+          { "listing fails", test_list_fails }, { "order", test_order },
+          { "reload", test_reload }, { "reload and drain", test_reload_drain },
           { "reload fails", test_reload_fails }, { "reload burst", test_reload_burst },
           { "replay", test_replay }, { "base", test_base })

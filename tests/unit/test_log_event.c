@@ -285,7 +285,8 @@ static void test_sendmail(void)
           "nrcpt=2" },
         { "from=<a@b.test>, size=1, class=0, nrcpts=1, msgid=<x, relay=evil [9.9.9.9]>, "
           "proto=ESMTP, daemon=MTA-v4, relay=mx.b.test [192.0.2.1]",
-          "7 from=a@b.test name=mx.b.test client=192.0.2.1 mid=<x size=1 nrcpt=1" },
+          "7 from=a@b.test name=mx.b.test client=192.0.2.1 mid=<x, relay=evil [9.9.9.9]> "
+          "size=1 nrcpt=1" },
         { "to=<u1@example.com>,<u2@example.com>, delay=00:01:02, xdelay=00:00:01, "
           "mailer=esmtp, "
           "pri=121234, relay=mx.new.example. [203.0.113.5], dsn=2.0.0, stat=Sent (ok: "
@@ -312,6 +313,105 @@ static void test_sendmail(void)
         check("sm-mta", "4AM9EWxY012345", cases[i].text, cases[i].want);
 }
 
+/* What Sendmail 8.17 wrote in the lab (test_sendmail_logs.py). */
+static void test_sendmail_lab(void)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        { "to=a,b, delay=00:00:00, xdelay=00:00:00, mailer=local, pri=90328, "
+          "relay=127.0.0.1 [127.0.0.1], dsn=2.0.0, stat=Sent",
+          "10 sent to=a,b relay=127.0.0.1 [127.0.0.1] dsn=2.0.0 delay=0" },
+        { "to=<a@example.com>,b@new.example.com, delay=00:00:00, xdelay=00:00:00, "
+          "mailer=to18765, pri=90313, relay=[127.0.0.9] [127.0.0.9], dsn=4.4.1, "
+          "stat=Deferred: Connection refused by [127.0.0.9]",
+          "10 deferred to=<a@example.com>,b@new.example.com relay=[127.0.0.9] "
+          "at=127.0.0.9 dsn=4.4.1 delay=0" },
+        { "to=<a@new.example.com>,<b@new.example.com>, delay=00:00:02, xdelay=00:00:00, "
+          "mailer=esmtp, pri=180304, relay=mx.new.test., dsn=4.4.1, stat=Deferred: "
+          "Connection refused by mx.new.test.",
+          "10 deferred to=<a@new.example.com>,<b@new.example.com> relay=mx.new.test "
+          "dsn=4.4.1 delay=2000" },
+        { "to=<a@new.example.com>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, "
+          "pri=60304, relay=mx.new.test. [127.0.0.9], dsn=5.7.1, reply=554 5.7.1 "
+          "<a@new.example.com>: Recipient address rejected: Access denied, stat=Service "
+          "unavailable",
+          "10 bounced to=<a@new.example.com> relay=mx.new.test at=127.0.0.9 dsn=5.7.1 "
+          "delay=0" },
+        { "to=<a@x>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=1, relay=x. "
+          "[192.0.2.9], dsn=4.3.2, reply=450 4.3.2 try, stat=Sent (ok), "
+          "stat=Deferred: 450 4.3.2 try, stat=Sent (ok)",
+          "10 deferred to=<a@x> relay=x at=192.0.2.9 dsn=4.3.2 delay=0" },
+        { "to=b,a@example.com, ctladdr=root@old.lab.test (0/0), delay=00:00:00, "
+          "xdelay=00:00:00, mailer=relay, pri=60108, relay=[127.0.0.1] [127.0.0.1], "
+          "dsn=2.0.0, stat=Sent (6AMCoWk4012314 Message accepted for delivery)",
+          "10 sent to=b,a@example.com relay=[127.0.0.1] at=127.0.0.1 dsn=2.0.0 "
+          "remote=6AMCoWk4012314 delay=0" },
+        { "to=a, ctladdr=<x, stat=Sent@old.lab.test> (0/0), delay=00:00:00, "
+          "xdelay=00:00:00, mailer=local, pri=60114, relay=127.0.0.1 [127.0.0.1], "
+          "dsn=5.1.1, reply=550 5.1.1 <a> User doesn't exist: a, stat=User unknown",
+          "10 bounced to=a relay=127.0.0.1 [127.0.0.1] dsn=5.1.1 delay=0" },
+        { "to=<u48@x>,<u49@x>, [more], delay=00:00:00, xdelay=00:00:00, mailer=esmtp, "
+          "pri=1800108, relay=mx.new.test. [127.0.0.9], dsn=2.0.0, stat=Sent (Ok: queued "
+          "as 4jXTMc5cZNz1gmGx)",
+          "10 sent to=<u48@x>,<u49@x> relay=mx.new.test at=127.0.0.9 dsn=2.0.0 "
+          "remote=4jXTMc5cZNz1gmGx delay=0" },
+        { "to=\"a\\\\\"b>, c\"@odd.test, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, "
+          "pri=30097, relay=mx.new.test. [IPv6:2001:db8::9] (may be forged), dsn=2.0.0, "
+          "stat=Sent (Ok: queued as 4jXTSQ6mPKz1glMy)",
+          "10 sent to=\"a\\\\\"b>, c\"@odd.test relay=mx.new.test at=2001:db8::9 "
+          "dsn=2.0.0 remote=4jXTSQ6mPKz1glMy delay=0" },
+        { "to=<a@example.com>, delay=00:00:00, pri=60102, stat=mailbox state unknown, "
+          "try "
+          "again later",
+          "0 to=<a@example.com> delay=0" },
+        { "to=<a@example.com>, delay=00:00:00, pri=30108, stat=discarded",
+          "4 to=<a@example.com> delay=0" },
+        { "discarded", "4" },
+        { "from=<s@senders.test>, size=0, class=0, nrcpts=0, proto=ESMTP, daemon=MTA-v4, "
+          "relay=localhost [127.0.0.1]",
+          "4 from=s@senders.test size=0" },
+        { "from=<s@senders.test (x>, size=0, class=0, nrcpts=0, y)>, size=94, class=0, "
+          "nrcpts=1, msgid=rf2, proto=ESMTP, daemon=MTA-v4, relay=localhost [127.0.0.1]",
+          "7 from=s@senders.test (x>, size=0, class=0, nrcpts=0, y) name=localhost "
+          "client=127.0.0.1 mid=rf2 size=94 nrcpt=1" },
+        { "from=<\"s>, size=1, nrcpts=1, relay=x [1.2.3.4]\"@senders.test>, size=94, "
+          "class=0, nrcpts=1, msgid=<x@y> , relay=evil [9.9.9.9, proto=ESMTP, "
+          "daemon=MTA-v4, relay=localhost [127.0.0.1]",
+          "7 from=\"s>, size=1, nrcpts=1, relay=x [1.2.3.4]\"@senders.test "
+          "name=localhost client=127.0.0.1 mid=<x@y> , relay=evil [9.9.9.9 size=94 "
+          "nrcpt=1" },
+        { "from=y@z.test, size=114, class=0, nrcpts=2, msgid=<direct@lab.test>, "
+          "relay=root@localhost",
+          "7 from=y@z.test name=root@localhost mid=<direct@lab.test> size=114 nrcpt=2" },
+        { "ruleset=check_mail, arg1=<\"x, quarantine=y\"@senders.test>, relay=localhost "
+          "[127.0.0.1], quarantine=looks odd",
+          "5" },
+        { "ruleset=check_rcpt, arg1=<x@y>, relay=localhost [127.0.0.1], reject=550 5.7.1 "
+          "<x@y>... Access denied",
+          "0" },
+        { "milter=sluice, quarantine=sluice: mailbox is being moved", "5" },
+        { "unquarantine", "12 super=1" },
+        { "Milter: data, reject=451 4.3.0 mailbox state unknown, try again later", "4" },
+        { "Milter: no active filter", "0" },
+        { "6AMCk4VP006115: clone: owner=d", "17 other=6AMCk4VP006115" },
+        { "6AMCkHU4006693: DSN: Service unavailable",
+          "11 notice=0 other=6AMCkHU4006693" },
+        { "alias <team@old.lab.test> => a, b, c@new.example.com",
+          "16 to=a, b, c@new.example.com orig_to=team@old.lab.test" },
+        { "alias <\"x => y\"@z> => a", "16 to=a orig_to=\"x => y\"@z" },
+        { "forward <d@example.com> => \\\\d", "16 to=\\\\d orig_to=d@example.com" },
+        { "localhost [127.0.0.1] did not issue MAIL/EXPN/VRFY/ETRN during connection to "
+          "MTA-v4",
+          "0" },
+        { "<no.such@example.com>... User unknown", "0" },
+        { "Losing ./qf6AMCkHU4006693: savemail panic", "0" },
+        { "done; delay=00:00:00, ntries=1", "9" },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        check("sm-mta", "6AMCk4VP006114", cases[i].text, cases[i].want);
+}
+
 static void test_recipients(void)
 {
     static const struct {
@@ -321,10 +421,17 @@ static void test_recipients(void)
         { "<a@b>", "[a@b]" },
         { "a@b", "[a@b]" },
         { "", "[]" },
-        { "<a", "[<a]" },
+        { "<a", "[a]" },
+        { "a,b", "[a][b]" },
+        { "<a@b>,c,\"|/bin/x y, z\"", "[a@b][c][\"|/bin/x y, z\"]" },
+        { "a , b,c@d ", "[a][b][c@d]" },
+        { "\\\\d,<@x.test:a@b>", "[d][a@b]" },
+        { "\"a\\\\\"b>, c\"@d,e", "[\"a\\\\\"b>, c\"@d][e]" },
+        { "<a(, x )@b>,c", "[a(, x )@b][c]" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct log_event event = { .to = { cases[i].to, strlen(cases[i].to) } };
+        struct log_event event = { .to = { cases[i].to, strlen(cases[i].to) },
+                                   .to_list = true };
         struct log_slice to;
         char got[256] = "";
         for (size_t at = 0; log_event_next_to(&event, &at, &to);)
@@ -358,5 +465,6 @@ static void test_time_for_a_hostile_line(void)
 }
 
 UNIT_MAIN("log_event", { "Postfix", test_postfix }, { "hostile", test_hostile },
-          { "Sendmail", test_sendmail }, { "recipients", test_recipients },
+          { "Sendmail", test_sendmail }, { "Sendmail in the lab", test_sendmail_lab },
+          { "recipients", test_recipients },
           { "a line that wants to take long", test_time_for_a_hostile_line })

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "../../cutover/log_bytes.h"
 #include "../../cutover/log_line.h"
 
 #define SECOND INT64_C(1000000)
@@ -242,6 +243,7 @@ static void test_remembered(void)
         "Nov 22 09:30:57 mx1 a/very/long/program/name/of/all[1]: x",
         "Nov 22 09:30:57 mx1 postfix[smtpd[1]: x",
         "Nov 22 09:30:57 postfix/smtpd[1]: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: 4jXP2T5gnwz1bwNG: client=x",
     };
     static const char *const lines[] = {
         "Nov 22 09:30:57 mx1 postfix/smtpd[9490]: 4jXP2T5gnwz1bwNG: client=x",
@@ -249,6 +251,15 @@ static void test_remembered(void)
         "Nov 22 09:30:57 mx1 postfix/smtpd[9490]:",
         "Nov 22 09:30:57 mx1 postfix/smtpd[9490]:x y",
         "Nov 22 09:30:57 mx1 postfix/smtpd[9490] x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: 4jXP2T5gnwz1bwNG",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: 4jXP2T5gnwz1bwNG:",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: 4jXP2T5gnwz1bwN: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: 4jXP2T5gnwz1bwNG8: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: statusinformatio: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1]: 4jXP2T5gn z1bwNG: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[12345678]: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1234567]: x",
+        "Nov 22 09:30:57 mx1 postfix/smtpd[1234 67]: x",
         "Nov 22 09:30:57 mx1 postfix/smtpd[99999999990]: x",
         "Nov 22 09:30:57 mx1 postfix/smtpd: x",
         "Nov 22 09:30:57 mx1 postfix/smtpd",
@@ -273,6 +284,40 @@ static void test_remembered(void)
     }
 }
 
+/* The same by one byte after the other. */
+static void test_bytes(void)
+{
+    char text[32];
+    long long wrong = 0;
+    for (uint32_t n = 0; n < 100000000; n += n < 20000 ? 1 : 997) {
+        uint32_t got = 0;
+        size_t digits = (size_t)snprintf(text, sizeof(text), "%u]9999999", n);
+        digits -= 8;
+        wrong += log_bytes_number(text, &got) != digits || got != n;
+    }
+    for (unsigned c = 0; c < 256; c++) /* around what counts as a digit */
+        for (size_t at = 0; at < 8; at++) {
+            uint32_t got = 0;
+            bool digit = c >= '0' && c <= '9';
+            memset(text, '1', 16);
+            text[at] = (char)c;
+            wrong += log_bytes_number(text, &got) != (digit ? 8 : at);
+            memset(text, (int)(c ^ 1), 16);
+            wrong += log_bytes_find(text, (char)c) != 8;
+            text[at] = (char)c;
+            wrong += log_bytes_find(text, (char)c) != at;
+        }
+    for (size_t len = 0; len < 30; len++)
+        for (size_t at = 0; at < 30; at++) {
+            char other[32];
+            memset(text, 'a', sizeof(text));
+            memset(other, 'a', sizeof(other));
+            other[at] = 'b';
+            wrong += log_bytes_equal(text, other, len) != (at >= len);
+        }
+    CHECK_INT("wrong answers", wrong, 0);
+}
+
 /* Minutes of one hour are added up: not over a step of the zone, or of the clock. */
 static void test_minutes(void)
 {
@@ -287,6 +332,6 @@ static void test_minutes(void)
 }
 
 UNIT_MAIN("log_line", { "fields", test_fields }, { "remembered", test_remembered },
-          { "minutes", test_minutes }, { "journal", test_journal },
-          { "times", test_times }, { "years", test_years },
+          { "bytes", test_bytes }, { "minutes", test_minutes },
+          { "journal", test_journal }, { "times", test_times }, { "years", test_years },
           { "summer time", test_summer_time })

@@ -20,7 +20,8 @@ static struct conf *conf;
 static const char config[] =
     "side = old\nhostname = \"mx1.example.com\"\nredis = \"unix:/nonexistent\"\n"
     "recipient-delimiter = \"+\"\n"
-    "domain \"example.com\" {\n same-as = {\"localhost\"}\n old = \"[10.0.0.5]:25\"\n"
+    "domain \"example.com\" {\n same-as = {\"localhost\"}\n "
+    "new-address = \"%l@box.new.example\"\n old = \"[10.0.0.5]:25\"\n"
     " new = \"[mx.new.example]:25\"\n redirect-domains = {\"tenant.test\"}\n}\n";
 
 static void load_conf(void)
@@ -119,6 +120,15 @@ static void describe(struct reading *r, char *out, size_t size)
       "from=<s@a.test> client=[192.0.2.25] helo=h.test dmarc=pass header-from=a.test\n"
 #define QUEUED                                                                           \
     T "postfix/qmgr[3]: " ID ": from=<s@a.test>, size=9, nrcpt=1 (queue active)\n"
+#define SM  "4AM9EWxY012345"
+#define SM2 "4AM9EWxY012346"
+#define SM_FROM(nrcpts, id)                                                              \
+    T "sm-mta[1]: " SM ": from=<s@a.test>, size=9, class=0, nrcpts=" nrcpts              \
+      ", msgid=" id ", proto=ESMTP, daemon=MTA, relay=a.test [192.0.2.25]\n"
+#define SM_TO(to, mailer, rest)                                                          \
+    T "sm-mta[2]: " SM ": to=" to ", delay=00:00:01, mailer=" mailer ", pri=1, " rest "\n"
+#define SM_NEW  "relay=mx.new.example. [203.0.113.5], dsn=2.0.0, stat=Sent (ok)"
+#define SM_LMTP "relay=127.0.0.1 [127.0.0.1], dsn=2.0.0, stat=Sent"
 #define REMOVED T "postfix/qmgr[3]: " ID ": removed\n"
 #define ARRIVED CLIENT MID VERDICT QUEUED
 #define RELAY   "relay=mx.new.example[203.0.113.5]:25, delay=1, delays=0/0/0/1, "
@@ -280,6 +290,67 @@ static const struct {
       "WARNING 1 floaters, 1 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
       "copies; a.test "
       "[192.0.2.25]// 1; u1@example.com 1 sent;" },
+    { "Sendmail, users of the host and what aliases made of them",
+      SM_FROM("1", "<x@a>") T
+      "sm-mta[2]: " SM ": alias <team@old> => u1, u2, u3\n" T "sm-mta[2]: " SM
+      ": alias u2 => u2@elsewhere.test\n" T "sm-mta[2]: " SM ": forward u3 => \\\\u3\n" T
+      "sm-mta[2]: " SM ": forward u3 => u9@elsewhere.test\n" SM_TO(
+          "u1,u2@elsewhere.test,u9@elsewhere.test", "esmtp", SM_NEW)
+          SM_TO("\\\\u3", "local", SM_LMTP) T "sm-mta[2]: " SM
+                                              ": done; delay=00:00:00, ntries=1\n",
+      "WARNING 3 floaters, 3 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies; a.test [192.0.2.25]// 3; u1@example.com 1 sent; u2@example.com 1 sent; "
+      "u3@example.com 1 sent;" },
+    { "Sendmail, an alias that its log level leaves out",
+      SM_FROM("1", "<x@a>") SM_TO("u2@box.new.example", "esmtp", SM_NEW),
+      "WARNING 1 floaters, 1 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies; a.test [192.0.2.25]// 1; u2@example.com 1 sent;" },
+    { "Sendmail, a list with an owner",
+      SM_FROM("1", "<x@a>") T "sm-mta[2]: " SM ": " SM2 ": clone: owner=u3\n" T
+                              "sm-mta[2]: " SM2 ": to=u1, ctladdr=u3 (8/8), "
+                              "delay=00:00:00, mailer=esmtp, pri=1, " SM_NEW "\n",
+      "WARNING 1 floaters, 1 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies; a.test [192.0.2.25]// 1; u1@example.com 1 sent;" },
+    { "Sendmail, LMTP on the new server's address is none",
+      SM_FROM("1", "<x@a>") SM_TO("<u1@example.com>", "local", SM_NEW),
+      "WARNING 0 floaters, 0 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies;" },
+    { "Sendmail, a comment and a route",
+      SM_FROM("2", "<x@a>") SM_TO(
+          "<u1(, stat=Sent)@example.com>,<@x.test:u2@example.com>", "esmtp", SM_NEW),
+      "WARNING 2 floaters, 2 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies; a.test [192.0.2.25]// 2; u1@example.com 1 sent; u2@example.com 1 sent;" },
+    { "Sendmail, refused: sent back",
+      SM_FROM("1", "<x@a>") T
+      "sm-mta[2]: " SM ": to=<u1@example.com>, delay=00:00:00, "
+      "mailer=esmtp, pri=1, relay=mx.new.example. [203.0.113.5], "
+      "dsn=5.7.1, reply=554 5.7.1 no, stat=Sent (ok), stat=Service "
+      "unavailable\n",
+      "CRITICAL 1 floaters, 0 delivered, 0 waiting, 0 refused, 1 lost, 0 probes, 0 "
+      "copies; a.test [192.0.2.25]// 1; u1@example.com 1 bounced;" },
+    { "Sendmail, no message came of it",
+      T "sm-mta[1]: " SM ": from=<s@a.test>, size=0, class=0, nrcpts=0, proto=ESMTP, "
+        "daemon=MTA, relay=a.test [192.0.2.25]\n",
+      "WARNING 0 floaters, 0 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies;" },
+    { "Sendmail, a login counts for its own session",
+      T "sm-mta[1]: AUTH=server, relay=a.test [192.0.2.25], authid=joe, mech=PLAIN, "
+        "bits=0\n" T "sm-mta[1]: " SM
+        ": from=<s@a.test>, size=9, class=0, nrcpts=1, msgid=<x@a>, "
+        "bodytype=8BITMIME, proto=ESMTPSA, daemon=MTA, relay=a.test [192.0.2.25]\n" T
+        "sm-mta[1]: " SM2 ": from=<s@a.test>, size=9, class=0, nrcpts=1, msgid=<x@a>, "
+        "proto=ESMTP, daemon=MTA, relay=a.test [192.0.2.25]\n" SM_TO("<u1@example.com>",
+                                                                     "esmtp", SM_NEW) T
+      "sm-mta[2]: " SM2
+      ": to=<u1@example.com>, delay=00:00:01, mailer=esmtp, pri=1, " SM_NEW "\n",
+      "WARNING 2 floaters, 2 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies; "
+      "a.test [192.0.2.25]// 1; a.test [192.0.2.25]//joe 1; u1@example.com 2 sent;" },
+    { "Sendmail, by sendmail(1)",
+      T "sendmail[1]: " SM ": from=joe, size=9, class=0, nrcpts=1, msgid=<x@a>, "
+        "relay=joe@localhost\n" SM_TO("u1", "esmtp", SM_NEW),
+      "WARNING 1 floaters, 1 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies; local submission on mx1// 1; u1@example.com 1 sent;" },
     { "Sendmail, two recipients",
       T
       "sm-mta[1]: 4AM9EWxY012345: from=<s@a.test>, size=9, class=0, nrcpts=2, "

@@ -422,9 +422,40 @@ static void imap_texts(void)
     CU_ASSERT_FALSE(imapline_quote("0123456789012345", out, sizeof(out)));
 }
 
+/* Rows that nobody asks for any more. */
+static void forgotten(void)
+{
+    static char here[] = "mx1.test", named[] = "old";
+    static struct conf_ping section = { .name = named };
+    static const struct {
+        const char *host, *path;
+        int64_t age;
+        bool forgotten;
+    } cases[] = {
+        { "mx1.test", "old", 60, false },
+        { "mx1.test", "old", PING_FORGET_S, false },
+        { "mx1.test", "old", PING_FORGET_S + 1, true },
+        { "mx1.test", "new", PING_UNNAMED_S, false }, /* of another file, perhaps */
+        { "mx1.test", "new", PING_UNNAMED_S + 1, true },
+        { "mx2.test", "new", PING_UNNAMED_S + 1, false }, /* its sections are not known */
+        { "mx2.test", "new", PING_FORGET_S + 1, true },
+        { "mx2.test", "new", -PING_FORGET_S, false },
+    };
+    const struct conf conf = { .hostname = here, .pings = &section, .ping_count = 1 };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct ping_row row = { .host = cases[i].host,
+                                      .path = cases[i].path,
+                                      .when = 1700000000 - cases[i].age };
+        char what[80];
+        snprintf(what, sizeof(what), "%s on %s, %lld s", row.path, row.host,
+                 (long long)cases[i].age);
+        CHECK_INT(what, ping_row_forgotten(&row, &conf, 1700000000), cases[i].forgotten);
+    }
+}
+
 UNIT_MAIN("ping", { "marks", marks }, { "ids", ids }, { "headers", headers },
           { "letters", letters }, { "arrivals", arrivals }, { "failures", failures },
-          { "in the clear", in_the_clear }, { "figures", figures }, { "rows", rows },
+          { "in the clear", in_the_clear }, { "figures", figures }, { "rows", rows }, { "forgotten rows", forgotten },
           { "imap ends", imap_ends }, { "imap literals", imap_literals },
           { "imap items", imap_items }, { "imap folders", imap_folders },
           { "imap texts", imap_texts })

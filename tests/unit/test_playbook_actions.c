@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "clientsetup.h"
 #include "playbook_judge.h"
 #include "playbook_maps.h"
 #include "playbook_merge.h"
@@ -317,7 +318,125 @@ static void tables(void)
     }
 }
 
+/* ---- what web servers say ------------------------------------------------ */
+
+static void urls(void)
+{
+    static const struct {
+        const char *url, *host;
+        unsigned port;
+        int tls;
+    } cases[] = {
+        { "https://Mail.Example.com/x?y=1", "mail.example.com", 443, 1 },
+        { "http://a", "a", 80, 0 },
+        { "HTTPS://a:8443", "a", 8443, 1 },
+        { "https://[2001:db8::1]:99/", "2001:db8::1", 99, 1 },
+        { "https://[2001:db8::1]", "2001:db8::1", 443, 1 },
+        { "https://a?b:1", "a", 443, 1 },
+        { "ftp://a/", NULL, 0, 0 },
+        { "file:///etc/passwd", NULL, 0, 0 },
+        { "https://", NULL, 0, 0 },
+        { "https:///x", NULL, 0, 0 },
+        { "https://user:pw@a/", NULL, 0, 0 },
+        { "https://a/#x", NULL, 0, 0 },
+        { "https://a:0/", NULL, 0, 0 },
+        { "https://a:65536/", NULL, 0, 0 },
+        { "https://a:/", NULL, 0, 0 },
+        { "https://a:99999999999999999999/", NULL, 0, 0 },
+        { "https://a:1:2/", NULL, 0, 0 },
+        { "https://2001:db8::1/", NULL, 0, 0 },
+        { "https://[::1/", NULL, 0, 0 },
+        { "https://[::1]x/", NULL, 0, 0 },
+        { "https://[::1]x:4/", NULL, 0, 0 },
+        { "https://a b/", NULL, 0, 0 },
+        { "https://a\r\nX: y/", NULL, 0, 0 },
+        { "https://a\xc3\xbc/", NULL, 0, 0 },
+        { "https://a%00/", NULL, 0, 0 },
+        { "", NULL, 0, 0 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct web_place place;
+        CHECK_INT(cases[i].url, web_place(cases[i].url, &place), cases[i].host != NULL);
+        if (!cases[i].host)
+            continue;
+        CHECK_STR(cases[i].url, place.host, cases[i].host);
+        CHECK_INT(cases[i].url, place.port, cases[i].port);
+        CHECK_INT(cases[i].url, place.is_tls, cases[i].tls);
+    }
+}
+
+static void servers_told(void)
+{
+    static const struct {
+        const char *text, *servers;
+    } cases[] = {
+        { "", "" },
+        { "<Protocol><Type>IMAP</Type><Server>Imap.New.test</Server><Port>993</Port>"
+          "<Server>smtp.new.test</Server><Port> 587 </Port></Protocol>",
+          "imap.new.test:993 smtp.new.test:587 " },
+        { "<incomingServer type=\"imap\"><hostname>\n a.test \n</hostname>"
+          "<port>143</port></incomingServer>",
+          "a.test:143 " },
+        { "<a:Server x=\"y\">a.test</a:Server>", "a.test:0 " },
+        { "<EwsUrl>https://ews.test/EWS</EwsUrl><OWAUrl>http://no.test/</OWAUrl>",
+          "ews.test:443 " },
+        { "<Server>a.test</Server><Server>a.test</Server>", "a.test:0 " },
+        { "<Server></Server><Server> </Server><Server>a b</Server><Server/>", "" },
+        { "<Server>a<b/></Server>", "" },
+        { "<Server>a.test", "" },
+        { "<Server>a.test<", "" },
+        { "<Port>1</Port>", "" },
+        { "<Server>a.test</Server><Port>x</Port><Port>99999</Port>", "a.test:0 " },
+        { "<Serverx>a.test</Serverx><xServer>a.test</xServer>", "" },
+        { "<<<>>><Server>a.test</Server>", "a.test:0 " },
+        { "<!-- <Server>a.test</Server> -->", "" },
+    };
+    static const char nul[] = "<Server>a\0.test</Server><Server>b.test</Server>";
+    struct setup_server servers[SETUP_SERVERS_MAX];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char got[400] = "";
+        size_t n = setup_servers(cases[i].text, strlen(cases[i].text), servers);
+        for (size_t j = 0; j < n; j++)
+            snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.20s:%u ",
+                     servers[j].name, servers[j].port);
+        CHECK_STR(cases[i].text, got, cases[i].servers);
+    }
+    CHECK_INT("a zero byte", setup_servers(nul, sizeof(nul) - 1, servers), 1);
+    char many[100 * 32] = "";
+    for (int i = 0; i < 100; i++)
+        snprintf(many + strlen(many), sizeof(many) - strlen(many),
+                 "<Server>s%d</Server>", i);
+    CHECK_INT("not too many", setup_servers(many, strlen(many), servers),
+              SETUP_SERVERS_MAX);
+    char out[20];
+    static const char on[] = "<RedirectUrl> https://a/ </RedirectUrl>",
+                      far[] = "<RedirectUrl>https://a/0123456789</RedirectUrl>";
+    CHECK_INT("redirect", setup_redirect(on, strlen(on), out, sizeof(out)), 1);
+    CHECK_STR("redirect", out, "https://a/");
+    CHECK_INT("too long a redirect", setup_redirect(far, strlen(far), out, sizeof(out)), 0);
+}
+
+static void lists_of_names(void)
+{
+    static const struct {
+        const char *name, *list;
+        int is_one;
+    } cases[] = {
+        { "a.test", "a.test", 1 },       { "a.test", "b.test,A.test", 1 },
+        { "a.test", "b.test", 0 },       { "a.test", "", 0 },
+        { "a.test", "a.tes", 0 },        { "x.a.test", ".a.test", 1 },
+        { "a.test", ".a.test", 0 },      { "xa.test", ".a.test", 0 },
+        { "x.a.test", ",.a.test,", 1 },  { "a", ".", 0 },
+        { "127.0.0.1", "127.0.0.1,", 1 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        CHECK_INT(cases[i].list, setup_is_one(cases[i].name, cases[i].list),
+                  cases[i].is_one);
+}
+
 UNIT_MAIN("playbook actions", { "a template's mistakes", template_mistakes },
           { "messages", merging }, { "long subjects", long_subject },
           { "inventory", inventory }, { "senders", senders }, { "passwords", passwords },
-          { "hours", hours }, { "the most frequent", rankings }, { "tables", tables })
+          { "hours", hours }, { "the most frequent", rankings }, { "tables", tables },
+          { "URLs", urls }, { "servers that are told", servers_told },
+          { "lists of names", lists_of_names })

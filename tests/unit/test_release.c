@@ -140,7 +140,10 @@ static struct {
     const char *entries; /* "<queue letter>:<id>:<recipient>,<recipient> ..." */
     char done[400];      /* "<command> <id> ..." */
     bool fails;
+    int64_t look_ms, work_ms; /* so long a listing and a release take */
 } fake;
+
+static int64_t clock_ms;
 
 static bool fake_list(struct queue *queue, queue_entry_fn *each, void *context)
 {
@@ -171,6 +174,7 @@ static bool fake_list(struct queue *queue, queue_entry_fn *each, void *context)
         if (!each(context, &entry))
             break;
     }
+    clock_ms += fake.look_ms;
     return fake.fails ? queue_fail(queue, "no listing") : true;
 }
 
@@ -193,6 +197,7 @@ static bool fake_hold(struct queue *queue, const char *const *ids, size_t n)
 static bool fake_release(struct queue *queue, const char *const *ids, size_t n)
 {
     (void)queue;
+    clock_ms += fake.work_ms;
     return do_it("release", ids, n);
 }
 
@@ -232,8 +237,6 @@ static const struct queue_ops fake_ops = {
     .wake = fake_wake,
     .scan = fake_scan,
 };
-
-static int64_t clock_ms;
 
 static int64_t now_ms(void)
 {
@@ -521,6 +524,152 @@ static void test_sweep_flush_many(void)
              digits[HELPER_FLUSH_MAX]);
     const char *got = swept(4);
     CU_ASSERT(strncmp(got, want, strlen(want)) == 0);
+    /* It comes back again and again: each requeue costs a Received: header. */
+    size_t requeued = 1;
+    for (int i = 0; i < 120; i++) /* two hours */
+        requeued += strncmp(swept(4), "requeue", 7) == 0;
+    CU_ASSERT(requeued > 6 && requeued < 15);
+    tear_down();
+}
+
+/* ---- many ------------------------------------------------------------------------ */
+
+#ifdef __SANITIZE_ADDRESS__
+#define MANY 1000 /* the store in memory looks through a list */
+#else
+#define MANY 10000
+#endif
+#define LOOK_MS 2000
+
+/* A queue of MANY messages on hold, at which a look takes LOOK_MS, and a command 5 ms
+ * for each. */
+static struct {
+    char ids[MANY][QUEUE_ID_MAX];
+    bool gone[MANY];
+    size_t left, lists, moves, wakes;
+} many;
+
+static bool many_list(struct queue *queue, queue_entry_fn *each, void *context)
+{
+    static const struct queue_recipient to = { .address = "a@example.com", .reason = "" };
+    (void)queue;
+    many.lists++;
+    for (size_t i = 0; i < MANY; i++) {
+        struct queue_entry entry = { .id = many.ids[i],
+                                     .id_valid = true,
+                                     .queue = many.gone[i] ? QUEUE_ACTIVE : QUEUE_HOLD,
+                                     .sender = "s@x.test",
+                                     .recipients = &to,
+                                     .count = 1 };
+        if (!each(context, &entry))
+            break;
+    }
+    clock_ms += LOOK_MS;
+    return true;
+}
+
+static bool many_release(struct queue *queue, const char *const *ids, size_t n)
+{
+    (void)queue;
+    many.moves++;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = (size_t)((const char(*)[QUEUE_ID_MAX])bsearch(
+                                 ids[i], many.ids, MANY, sizeof(many.ids[0]),
+                                 (int (*)(const void *, const void *))strcmp) -
+                             many.ids);
+        many.left -= !many.gone[at];
+        many.gone[at] = true;
+    }
+    clock_ms += (int64_t)n * 5;
+    return true;
+}
+
+static bool many_wake(struct queue *queue)
+{
+    (void)queue;
+    many.wakes++;
+    return true;
+}
+
+static bool count_record(void *context, const struct held *held)
+{
+    (void)held;
+    ++*(size_t *)context;
+    return true;
+}
+
+static size_t record_count(void)
+{
+    size_t n = 0;
+    CU_ASSERT(store_each_held(scene.store, HOST, count_record, &n));
+    return n;
+}
+
+/* The keeper's loop until a time, a turn each 200 ms. */
+static void turns(int64_t until_ms)
+{
+    for (; clock_ms < until_ms; clock_ms += 200) {
+        struct release_env env = { scene.conf, scene.store, &scene.queue,
+                                   &scene.settings, 9, scene.now + clock_ms / 1000,
+                                   clock_ms };
+        release_step(scene.release, &env, now_ms);
+    }
+}
+
+static void set_up_many(void)
+{
+    static struct queue_ops ops;
+    static const char digits[] = "0123456789";
+    set_up();
+    memset(&many, 0, sizeof(many));
+    many.left = MANY;
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(many.ids[i], sizeof(many.ids[i]), "4jXDfR0%c%c%c%cz1bYCF",
+                 digits[i / 1000], digits[i / 100 % 10], digits[i / 10 % 10],
+                 digits[i % 10]);
+        put_record(many.ids[i], HELD_LOCK, "a@example.com");
+    }
+    ops = fake_ops;
+    ops.list = many_list;
+    ops.release = many_release;
+    ops.wake = many_wake;
+    scene.queue.ops = &ops;
+}
+
+static void test_many(void)
+{
+    static const struct event unlock = { .op = EVENT_UNLOCK };
+    set_up_many();
+    change_one(EVENT_LOCK, "a");
+    turns(clock_ms + 60000);
+    /* Nothing to do: a look of 2 s, then ten times as long nothing but the idle rest. */
+    CU_ASSERT(many.lists >= 3 && many.lists <= 6);
+    many.lists = 0;
+    change_one(EVENT_UNLOCK, "a");
+    int64_t begun = clock_ms;
+    release_event(scene.release, &unlock, clock_ms);
+    /* A look, postsuper, as long a rest as the look was, the look that settles. */
+    turns(begun + 3 * LOOK_MS + MANY * 5 + 1000);
+    CHECK_INT("all have left hold", many.left, 0);
+    CHECK_INT("no record is left", record_count(), 0);
+    CHECK_INT("looks", (long long)many.lists, 2);
+    CHECK_INT("a command for five hundred", many.moves, MANY / 500);
+    CHECK_INT("picked up after each", many.wakes, MANY / 500);
+    tear_down();
+}
+
+/* Events without end are not looks without end: half of the time at the most. */
+static void test_many_events(void)
+{
+    static const struct event flip = { .op = EVENT_FLIP };
+    set_up_many();
+    change_one(EVENT_LOCK, "a");
+    int64_t begun = clock_ms;
+    for (int i = 0; clock_ms < begun + 100000; i++) {
+        release_event(scene.release, &flip, clock_ms);
+        turns(clock_ms + 1);
+    }
+    CU_ASSERT(many.lists >= 20 && many.lists <= 26);
     tear_down();
 }
 
@@ -602,6 +751,27 @@ static void test_pace(void)
     tear_down();
 }
 
+/* After a release of 100 ms of looking and 5 s of work, the records are settled at
+ * once; after that, with nothing to do, the machine rests. */
+static void test_pace_after_work(void)
+{
+    set_up();
+    put_record(ID1, HELD_LOCK, "a@example.com");
+    fake.entries = "h:" ID1 ":a@example.com";
+    fake.look_ms = 100;
+    fake.work_ms = 5000;
+    CHECK_STR("released", swept(4), "release " ID1 ", wake pickup");
+    CU_ASSERT(!release_due(scene.release, clock_ms + 90));
+    CU_ASSERT(release_due(scene.release, clock_ms + 301));
+    fake.entries = "";
+    fake.look_ms = 3000;
+    CHECK_STR("settled", swept(4), "");
+    CHECK_STR("record", records(), "");
+    CU_ASSERT(!release_due(scene.release, clock_ms + 14000));
+    CU_ASSERT(release_due(scene.release, clock_ms + 15001));
+    tear_down();
+}
+
 UNIT_MAIN("release", { "decide", test_decide }, { "lifetimes", test_lifetimes },
           { "fate", test_fate }, { "release", test_sweep_release },
           { "sweep: DMARC", test_sweep_dmarc },
@@ -612,4 +782,6 @@ UNIT_MAIN("release", { "decide", test_decide }, { "lifetimes", test_lifetimes },
           { "flush many", test_sweep_flush_many }, { "missing", test_sweep_missing },
           { "taken off hold", test_sweep_taken_off },
           { "listing fails", test_sweep_fails },
-          { "store fails", test_sweep_store_fails }, { "pace", test_pace })
+          { "store fails", test_sweep_store_fails }, { "pace", test_pace },
+          { "pace after work", test_pace_after_work }, { "many", test_many },
+          { "many events", test_many_events })

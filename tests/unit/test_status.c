@@ -325,6 +325,34 @@ static void test_deadline(void)
     }
 }
 
+/* A thousand domains past their deadline are twenty alarms and one, and other alarms
+ * find room. */
+static void test_many_overdue(void)
+{
+    struct conf conf = conf_of(3600);
+    struct status *status = status_new(&conf);
+    static struct alarm out[STATUS_ALARMS_MAX];
+    char name[32];
+    for (int i = 0; i < 1000; i++) {
+        snprintf(name, sizeof(name), "d%04d.example", i);
+        const struct store_lock late = { false, 9, NOW - 3700 - i, 3 };
+        struct store_picture picture = { .domain = name, .locks = &late, .lock_count = 1 };
+        CU_ASSERT(status_add_domain(status, &picture));
+    }
+    status->hosts = calloc(1, sizeof(*status->hosts));
+    CU_ASSERT_FATAL(status->hosts != NULL);
+    status->host_count = 1;
+    status_settle(status);
+    CHECK_INT("alarms", (long long)status_judge(status, out), STATUS_OVERDUE_MAX + 2);
+    CHECK_STR("the first", out[0].about, "d0000.example");
+    CHECK_STR("the rest", out[STATUS_OVERDUE_MAX].about, "others");
+    contains("the rest", out[STATUS_OVERDUE_MAX].text,
+             "980 more domains with 2940 mailboxes are past");
+    CHECK_INT("since the oldest", out[STATUS_OVERDUE_MAX].since, NOW - 4699 + 3600);
+    CHECK_INT("the host", out[STATUS_OVERDUE_MAX + 1].kind, ALARM_HOST_SILENT);
+    status_free(status);
+}
+
 static void test_hosts(void)
 {
     static const struct {
@@ -360,6 +388,111 @@ static void test_hosts(void)
         CHECK_INT("down", out[0].kind, ALARM_REDIS_DOWN);
         status_free(status);
     }
+}
+
+/* ---- what the logs say --------------------------------------------------------- */
+
+#define DAY 86400
+
+/* The countdown of a domain that moved four days ago and had its last floater, by the
+ * milter, three days ago. */
+static void test_monitors(void)
+{
+    static const struct monitor_domain example[] = { { "example.com", NOW - 3600, 0 } },
+                                       other[] = { { "other.test", NOW - 60, 0 } },
+                                       rest[] = { { "*", NOW - 1800, 0 } },
+                                       future[] = { { "example.com", NOW + DAY, 0 } };
+    static const struct {
+        const char *what;
+        struct monitor_row row;
+        int64_t quiet, log; /* seconds ago; log -1: not known */
+        unsigned logs;
+        bool old;
+        int alarms;
+    } rows[] = {
+        { "quiet, as the milter says", { .when = NOW - 60, .begins = NOW - 9 * DAY },
+          3 * DAY, 9 * DAY, 1, false, 0 },
+        { "a floater that no milter saw",
+          { .when = NOW - 60, .state = 1, .begins = NOW - 9 * DAY, .domains = example,
+            .domain_count = 1 }, 3600, 3600, 1, false, 0 },
+        { "another domain's", { .when = NOW - 60, .state = 1, .begins = NOW - 9 * DAY,
+            .domains = other, .domain_count = 1 }, 3 * DAY, 9 * DAY, 1, false, 0 },
+        { "one that found no row", { .when = NOW - 60, .begins = NOW - 9 * DAY,
+            .domains = rest, .domain_count = 1 }, 1800, 1800, 1, false, 0 },
+        { "a log that begins late", { .when = NOW - 60, .begins = NOW - DAY }, DAY, DAY,
+          1, false, 0 },
+        { "no mail in the log", { .when = NOW - 60, .state = 3 }, 3 * DAY, -1, 0, false,
+          0 },
+        { "old: not believed that it was quiet",
+          { .when = NOW - 7201, .begins = NOW - 9 * DAY }, 3 * DAY, -1, 0, true, 0 },
+        { "old: a floater stays one", { .when = NOW - 7201, .begins = NOW - 9 * DAY,
+            .domains = example, .domain_count = 1 }, 7201, 7201, 0, true, 0 },
+        { "forwards fail", { .when = NOW - 60, .state = 2, .begins = NOW - 9 * DAY,
+            .text = "1 forward fails" }, 3 * DAY, 9 * DAY, 1, false, 1 },
+        { "failed yesterday", { .when = NOW - DAY, .state = 2, .begins = NOW - 9 * DAY },
+          3 * DAY, -1, 0, true, 1 },
+        { "failed long ago", { .when = NOW - 2 * DAY, .state = 2 }, 3 * DAY, -1, 0, true,
+          0 },
+        { "a clock that is ahead",
+          { .when = NOW + 301, .state = 2, .begins = NOW - 9 * DAY, .last = NOW,
+            .domains = example, .domain_count = 1 },
+          3 * DAY, -1, 0, true, 0 },
+        { "a floater of tomorrow", { .when = NOW - 60, .begins = NOW - 9 * DAY,
+            .domains = future, .domain_count = 1 }, 60, 60, 1, false, 0 },
+    };
+    static struct alarm out[STATUS_ALARMS_MAX];
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf conf = conf_of(14400);
+        struct status *status = status_new(&conf);
+        struct store_picture picture = { .domain = "example.com",
+                                         .totals = { .new = 9 },
+                                         .flipped = NOW - 4 * DAY,
+                                         .floater_last = NOW - 3 * DAY };
+        struct monitor_row row = rows[i].row;
+        row.host = "mx1.example.com";
+        row.text = row.text ? row.text : "";
+        CU_ASSERT(status_add_domain(status, &picture));
+        CU_ASSERT(status_add_monitor(status, &row));
+        status_settle(status);
+        const struct status_domain *domain = &status->domains[0];
+        int64_t log = rows[i].log < 0 ? 0 : NOW - rows[i].log;
+        CHECK_INT(rows[i].what, NOW - domain->quiet_since, rows[i].quiet);
+        CHECK_INT(rows[i].what, domain->log_since, log);
+        CHECK_INT(rows[i].what, domain->logs, rows[i].logs);
+        CHECK_INT(rows[i].what, status->monitors[0].old, rows[i].old);
+        CHECK_INT(rows[i].what, (long long)status_judge(status, out), rows[i].alarms);
+        size_t len;
+        char *json = status_json(status, &len), *metrics = status_metrics(status, &len);
+        contains("json", json, rows[i].old ? "\"old\":true" : "\"old\":false");
+        contains("metrics", metrics, "sluice_monitor_state{host=\"mx1.example.com\"}");
+        free(json);
+        free(metrics);
+        status_free(status);
+    }
+}
+
+/* Those that fail are shown, however many there are. */
+static void test_many_pings(void)
+{
+    struct conf conf = conf_of(14400);
+    struct status *status = status_new(&conf);
+    char path[32];
+    for (int i = 0; i < 130; i++) {
+        snprintf(path, sizeof(path), "path %03d", i);
+        struct ping_row row = { .host = "mx1", .path = path, .when = NOW, .text = "" };
+        row.state = i >= 120 ? 2 : 0;
+        CU_ASSERT(status_add_ping(status, &row));
+    }
+    status_settle(status);
+    size_t len, shown = 0;
+    char *json = status_json(status, &len);
+    contains("all are counted", json, "\"ping_count\":130,");
+    contains("the failing come first", json, "\"pings\":[\n{\"host\":\"mx1\",\"path\":\"path 120\"");
+    for (const char *at = json; at && (at = strstr(at, "\"path\":")); at++)
+        shown++;
+    CHECK_INT("shown", (long long)shown, STATUS_PINGS_MAX);
+    free(json);
+    status_free(status);
 }
 
 /* What a host holds is not over because the host is silent. */
@@ -435,11 +568,13 @@ static size_t lines_of(const char *word)
     return n;
 }
 
+static struct store *tick_store; /* for the leases; NULL: Redis is down */
+
 /* Until no command runs; false: it runs longer than that. */
 static bool finish(struct alarms *alarms, const struct conf *conf, int64_t now_ms)
 {
     for (int64_t until = clock_ms() + 10000; clock_ms() < until;) {
-        if (!alarms_tick(alarms, conf, now_ms))
+        if (!alarms_tick(alarms, conf, tick_store, now_ms))
             return true;
         nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
     }
@@ -456,6 +591,7 @@ static void test_command(void)
     static struct alarm lock = { .kind = ALARM_LOCK_DEADLINE, .about = "a", .text = "t" };
     conf.alarm_command = argv;
     CU_ASSERT_FATAL(alarms != NULL && other != NULL);
+    tick_store = store;
     write_script("");
     update(alarms, status, &lock, 1, store, 1000);
     CU_ASSERT(finish(alarms, &conf, 1000));
@@ -476,11 +612,12 @@ static void test_command(void)
     CU_ASSERT(finish(alarms, &conf, 4000));
     CHECK_INT("not each time", lines_of("still"), 0);
     update(alarms, status, &lock, 1, store, 1000 + ALARM_REPEAT_S * 1000);
-    CU_ASSERT(finish(alarms, &conf, 1000));
+    CU_ASSERT(finish(alarms, &conf, 1000 + ALARM_REPEAT_S * 1000));
     CHECK_INT("after an hour", lines_of("still"), 1);
     update(alarms, status, NULL, 0, store, 8000000);
     CU_ASSERT(finish(alarms, &conf, 8000000));
     CHECK_INT("over", lines_of("over a"), 1);
+    tick_store = NULL;
     alarms_free(alarms);
     alarms_free(other);
     store_free(store);
@@ -503,7 +640,8 @@ static void test_command_cut_short(void)
     CU_ASSERT_FATAL(alarms != NULL);
     write_script("sleep 1000 & wait");
     update(alarms, status, both, 2, store, 1000);
-    CHECK_INT("one runs, one waits", alarms_tick(alarms, &conf, 1000), true);
+    CHECK_INT("one runs, one waits", alarms_tick(alarms, &conf, store, 1000), true);
+    tick_store = store;
     alarms_hand_back(alarms, store);
     alarms_free(alarms);
     for (int start = 0; start < 2; start++) {
@@ -521,6 +659,7 @@ static void test_command_cut_short(void)
         alarms_hand_back(alarms, store);
         alarms_free(alarms);
     }
+    tick_store = NULL;
     store_free(store);
     status_free(status);
 }
@@ -539,8 +678,8 @@ static void test_command_limits(void)
     many[0] = (struct alarm){ .kind = ALARM_LOCK_DEADLINE, .about = "slow" };
     int64_t now = clock_ms();
     update(alarms, status, many, 1, NULL, now);
-    CHECK_INT("runs", alarms_tick(alarms, &conf, now), true);
-    CHECK_INT("still", alarms_tick(alarms, &conf, now + ALARM_COMMAND_S * 1000 - 1),
+    CHECK_INT("runs", alarms_tick(alarms, &conf, NULL, now), true);
+    CHECK_INT("still", alarms_tick(alarms, &conf, NULL, now + ALARM_COMMAND_S * 1000 - 1),
               true);
     CU_ASSERT(finish(alarms, &conf, now + ALARM_COMMAND_S * 1000));
     write_script("");
@@ -558,7 +697,7 @@ static void test_command_limits(void)
     static char nowhere[] = "/nonexistent/command";
     argv[0] = nowhere;
     update(alarms, status, many, 1, NULL, now + 8000000);
-    CHECK_INT("nothing runs", alarms_tick(alarms, &conf, now + 8000000), false);
+    CHECK_INT("nothing runs", alarms_tick(alarms, &conf, NULL, now + 8000000), false);
     alarms_free(alarms);
     status_free(status);
 }
@@ -602,9 +741,12 @@ static int run_all(void)
         { "hostile texts", test_hostile_texts },
         { "run", test_run },
         { "deadline", test_deadline },
+        { "many overdue", test_many_overdue },
         { "hosts", test_hosts },
         { "a silent host that holds", test_silent_host_that_holds },
         { "senders", test_senders },
+        { "what the logs say", test_monitors },
+        { "many pings", test_many_pings },
         { "patience", test_patience },
         { "command", test_command },
         { "command's limits", test_command_limits },

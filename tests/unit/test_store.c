@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "redis.h"
+#include "monitor_row.h"
 #include "store_case.h"
 
 static struct redis_case rc;
@@ -1036,9 +1037,114 @@ static void test_pings(void)
     CHECK_STR("one", all, "mx1.test/old forwarding 1700000000 0 12 40 1300 fine;");
     memset(long_name, 'x', sizeof(long_name));
     long_name[sizeof(long_name) - 1] = '\0';
+    CHECK_DONE(store, store_ping_drop(store, "mx1.test", "another"));
+    CHECK_DONE(store, store_ping_drop(store, "mx1.test", long_name));
+    all[0] = '\0';
+    CU_ASSERT(store_each_ping(store, take_ping, all));
+    CHECK_STR("still one", all, "mx1.test/old forwarding 1700000000 0 12 40 1300 fine;");
+    CHECK_DONE(store, store_ping_drop(store, "mx1.test", "old forwarding"));
+    all[0] = '\0';
+    CU_ASSERT(store_each_ping(store, take_ping, all));
+    CHECK_STR("none again", all, "");
     row.path = long_name;
     CHECK_INT("too long", store_ping_put(store, &row), COMMIT_REFUSED);
     store_free(store);
+}
+
+static bool take_monitor(void *context, const struct monitor_row *row)
+{
+    char *all = context;
+    size_t len = strlen(all);
+    snprintf(all + len, 1024 - len, "%s %lld %d %lld %lld %llu %llu %d \"%s\"", row->host,
+             (long long)row->when, row->state, (long long)row->begins,
+             (long long)row->last, (unsigned long long)row->waiting,
+             (unsigned long long)row->stuck, row->quiet_for, row->text);
+    for (size_t i = 0; i < row->domain_count; i++) {
+        len = strlen(all);
+        snprintf(all + len, 1024 - len, " %s=%lld+%llu", row->domains[i].name,
+                 (long long)row->domains[i].last,
+                 (unsigned long long)row->domains[i].waiting);
+    }
+    return true;
+}
+
+/* The last verdict of sluice monitor on a host. */
+static void test_monitors(void)
+{
+    static const struct monitor_domain domains[] = { { "example.com", 1699999999, 2 },
+                                                     { "*", 1600000000, 0 } };
+    static const struct monitor_domain bad[] = { { "a b", 1, 0 } };
+    struct monitor_row row = { .host = "mx1.test",
+                               .when = 1700000000,
+                               .state = 1,
+                               .begins = 1690000000,
+                               .last = 1699999999,
+                               .waiting = 2,
+                               .stuck = 1,
+                               .quiet_for = 259200,
+                               .text = "two\nlines \xff",
+                               .domains = domains,
+                               .domain_count = 2 };
+    struct store *store = furnished();
+    char all[1024] = "";
+    CHECK_DONE(store, store_monitor_put(store, &row));
+    CHECK_DONE(store, store_monitor_put(store, &row));
+    CU_ASSERT(store_each_monitor(store, take_monitor, all));
+    CHECK_STR("one", all,
+              "mx1.test 1700000000 1 1690000000 1699999999 2 1 259200 \"two?lines ?\" "
+              "example.com=1699999999+2 *=1600000000+0");
+    row.domains = bad;
+    row.domain_count = 1;
+    CHECK_INT("no domain", store_monitor_put(store, &row), COMMIT_REFUSED);
+    row.domain_count = 0;
+    row.host = "";
+    CHECK_INT("no host", store_monitor_put(store, &row), COMMIT_REFUSED);
+    row.host = "mx1.test";
+    row.begins = row.last = -5; /* none */
+    row.text = "";
+    CHECK_DONE(store, store_monitor_put(store, &row));
+    all[0] = '\0';
+    CU_ASSERT(store_each_monitor(store, take_monitor, all));
+    CHECK_STR("the new one alone", all, "mx1.test 1700000000 1 0 0 2 1 259200 \"\"");
+    CHECK_DONE(store, store_monitor_drop(store, "mx2.test"));
+    CHECK_DONE(store, store_monitor_drop(store, "mx1.test"));
+    all[0] = '\0';
+    CU_ASSERT(store_each_monitor(store, take_monitor, all));
+    CHECK_STR("none", all, "");
+    store_free(store);
+}
+
+/* The longest that is written can be read; what nobody wrote cannot. */
+static void test_monitor_codec(void)
+{
+    static const char *const bad[] = {
+        "", "x", "1 1 1 1 1 1", "1 4 1 1 1 1 1 t", "1 -1 1 1 1 1 1 t", "1 1 1 1 1 1 1",
+        "99999999999999999999 1 1 1 1 1 1 t", "1 1 1 1 1 1 1 t\n", "1 1 1 1 1 1 1 t\nd",
+        "1 1 1 1 1 1 1 t\nd x 1", "1 1 1 1 1 1 1 t\nd 1 1\n", "1 1 1 1 1 1 1 t\nd 1 1 1",
+        "1 1 1 1 1 1 99999999999 t", "1 1 1 1 1 1 1 t\n\x01 1 1",
+    };
+    static struct monitor_domain many[MONITOR_DOMAINS_MAX + 5], got[MONITOR_DOMAINS_MAX];
+    static char names[MONITOR_DOMAINS_MAX + 5][254], text[1000];
+    static char value[MONITOR_VALUE_MAX + 1];
+    struct monitor_row row = { .host = "h", .when = INT64_MAX, .text = text,
+                               .begins = INT64_MAX, .last = INT64_MAX,
+                               .waiting = INT64_MAX, .stuck = INT64_MAX,
+                               .quiet_for = INT32_MAX, .domains = many,
+                               .domain_count = MONITOR_DOMAINS_MAX + 5 };
+    memset(text, 't', sizeof(text) - 1);
+    for (size_t i = 0; i < MONITOR_DOMAINS_MAX + 5; i++) {
+        memset(names[i], 'd', sizeof(names[i]) - 1);
+        many[i] = (struct monitor_domain){ names[i], INT64_MAX, INT64_MAX };
+    }
+    CU_ASSERT(monitor_row_encode(&row, value));
+    CU_ASSERT(monitor_row_decode(value, got, &row));
+    CHECK_INT("domains", (long long)row.domain_count, MONITOR_DOMAINS_MAX);
+    CHECK_INT("text", (long long)strlen(row.text), MONITOR_TEXT_MAX);
+    CHECK_STR("the last", row.domains[MONITOR_DOMAINS_MAX - 1].name, names[0]);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(value, sizeof(value), "%s", bad[i]);
+        CHECK_INT(bad[i], monitor_row_decode(value, got, &row), false);
+    }
 }
 
 static void test_leases(void)
@@ -1212,7 +1318,8 @@ static void test_failing(void)
         { "who sends, bounded", test_auth_bounded },                                     \
         { "a playbook's run", test_playbook },                                           \
         { "a playbook's run, bounded", test_playbook_bounded },                          \
-    { "pings", test_pings },                                                             \
+        { "pings", test_pings }, { "monitors", test_monitors },                          \
+        { "monitor codec", test_monitor_codec },                                         \
     {                                                                                    \
         "leases", test_leases                                                            \
     }

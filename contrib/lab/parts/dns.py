@@ -14,6 +14,8 @@ Contract
       to be called before start(). What updates change is kept in a journal, not
       in the zone's file; set() changes one, too; live(name, type) is what is served now, dump(zone)
       all of it but the SOA (by zone transfer), sorted
+  sign()                 from now on the zones are signed (DNSSEC), keys made by Knot;
+      not with a zone() after it
   follow(primary, name)  a secondary: gets the zone by AXFR, and again whenever the
       primary notifies it; to be called before either starts. behind() keeps it
       from following, caught_up() ends that
@@ -45,6 +47,7 @@ log:
     zonefile-sync: -1
     zonefile-load: difference-no-serial
     journal-content: all
+    dnssec-signing: {signing}
 zone:
 """
 
@@ -88,6 +91,7 @@ class Dns:
         self._config = os.path.join(directory, "knot.conf")
         self.also_listen = []
         self._tsig = None
+        self._signing = "off"
         self._primaries = {}    # zone -> the Dns that it is transferred from
         self._secondaries = []  # (zone, Dns)
         self._serials = {}
@@ -141,6 +145,14 @@ class Dns:
                 if line and not line.startswith(";")]
         return sorted(" ".join(row) for row in rows if row[3] != "SOA")
 
+    def sign(self):
+        self._signing = "on"
+        self._write_config()
+        self.knotc("reload")
+        for zone in self._serials:
+            wait_until(lambda zone=zone: self.live(zone, "DNSKEY"), 20,
+                       f"{zone} is signed")
+
     def set(self, zone, owner, ttl, type, data):
         """One record instead of those of its name and type."""
         zone = _origin(zone)
@@ -173,7 +185,8 @@ class Dns:
             config.write(CONFIG.format(directory=self.directory,
                                        listen=", ".join(listen),
                                        remotes=self._remotes(),
-                                       updates=self._updates()))
+                                       updates=self._updates(),
+                                       signing=self._signing))
             for name in self._serials:
                 config.write(f"  - domain: {_origin(name)}\n"
                              f"    file: {self._path(name)}\n"

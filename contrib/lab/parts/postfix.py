@@ -294,7 +294,7 @@ class Postfix:
                               timeout=timeout) as session:
                 if client or login:
                     _pretend(session, client, login)
-                return _transaction(session, sender, recipients, message)
+                return transaction(session, sender, recipients, message)
         except (OSError, smtplib.SMTPException) as error:
             return Reply(0, str(error), {})
 
@@ -418,7 +418,7 @@ def _pretend(session, client, login):
         raise smtplib.SMTPResponseException(code, text)
 
 
-def _transaction(client, sender, recipients, message):
+def transaction(client, sender, recipients, message):
     code, text = client.ehlo()
     if code == 250:
         code, text = client.mail(sender)
