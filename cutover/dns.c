@@ -50,11 +50,13 @@ int dns_task_snapshot(struct dns_task *task, const struct dns_sets *live,
     memcpy(snap.zone, task->look.zone, sizeof(snap.zone));
     if (task->back)
         memcpy(snap.back_to, task->back->name, sizeof(snap.back_to));
-    bool noted = note_changes(changes, &snap);
+    bool noted = note_changes(changes, &snap) &&
+                 dns_look_made(&task->look, &snap.wild) == EXIT_DONE;
     bool good = noted && dns_snap_write(task->context->conf, task->domain->name, &snap,
                                         error, sizeof(error));
     dns_questions_free(&snap.writes);
     dns_sets_free(&snap.written);
+    dns_sets_free(&snap.wild);
     if (good)
         memcpy(name, snap.name, sizeof(snap.name));
     else

@@ -289,11 +289,13 @@ int dns_look_ask(struct dns_look *look, bool resolvers)
     return EXIT_DONE;
 }
 
-int dns_look_live(const struct dns_look *look, bool longest, struct dns_sets *out)
+/* What is in the zone, or what wildcards make. */
+static int collect(const struct dns_look *look, bool wild, bool longest,
+                   struct dns_sets *out)
 {
     for (size_t q = 0; q < look->questions.count; q++) {
         const struct dns_set *set = dns_look_set(look, q, look->best);
-        if (!set || dns_look_wild(look, q))
+        if (!set || dns_look_wild(look, q) != wild)
             continue;
         if (!dns_sets_add_set(out, set)) {
             message("out of memory");
@@ -307,6 +309,16 @@ int dns_look_live(const struct dns_look *look, bool longest, struct dns_sets *ou
         }
     }
     return EXIT_DONE;
+}
+
+int dns_look_live(const struct dns_look *look, bool longest, struct dns_sets *out)
+{
+    return collect(look, false, longest, out);
+}
+
+int dns_look_made(const struct dns_look *look, struct dns_sets *out)
+{
+    return collect(look, true, true, out);
 }
 
 uint32_t dns_look_negative(const struct dns_look *look)

@@ -53,6 +53,8 @@ bool dns_look_wild(const struct dns_look *look, size_t question);
  * the highest TTL of all servers, which is how long a cache may hold it. EXIT_DONE, or
  * another exit code after a message. */
 int dns_look_live(const struct dns_look *look, bool longest, struct dns_sets *out);
+/* What wildcards make, with the longest TTLs: it is in caches. */
+int dns_look_made(const struct dns_look *look, struct dns_sets *out);
 /* How long the absence of a name is kept by caches; 0: not known. */
 uint32_t dns_look_negative(const struct dns_look *look);
 

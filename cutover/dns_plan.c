@@ -308,11 +308,15 @@ bool dns_changes_need_no(const struct dns_changes *changes, size_t change,
     const struct dns_set *after = &changes->items[change].after;
     bool clash =
         after->type == DNS_CNAME ? type == DNS_A || type == DNS_AAAA : type == DNS_CNAME;
-    for (size_t i = 0; clash && i < changes->count; i++)
-        if (changes->items[i].after.type == type &&
-            strcmp(changes->items[i].after.name, after->name) == 0)
+    if (!clash || after->count == 0 || dns_changes_need_unused(changes, change))
+        return false;
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct dns_set *other = &changes->items[i].after;
+        bool said = i < change && other->count > 0 && other->type != DNS_CNAME;
+        if (strcmp(other->name, after->name) == 0 && (other->type == type || said))
             return false;
-    return clash && after->count > 0;
+    }
+    return true;
 }
 
 const struct dns_set *dns_plan_conflict(const struct dns_sets *planned,

@@ -18,6 +18,7 @@
 struct rules {
     const struct conf_domain *domain;
     const struct dns_sets *planned, *live;
+    struct dns_sets wild;         /* what wildcards make of names that are not there */
     struct dns_sets future;       /* live, the planned records in their place */
     const struct dns_snap *snaps; /* oldest first */
     size_t snap_count;

@@ -43,6 +43,25 @@ static void ttl_was_long(struct rules *rules, const struct dns_set *old)
                       duration_text(end - rules->now, left));
 }
 
+/* A wildcard answers for a planned name, until the name is there. */
+static void wildcard_is_long(struct rules *rules, const struct dns_set *planned)
+{
+    for (size_t i = 0; i < rules->wild.count; i++) {
+        const struct dns_set *made = &rules->wild.items[i];
+        if (strcmp(made->name, planned->name) == 0 && made->ttl > DNS_TTL_BEFORE_MOVE &&
+            (made->type == planned->type || made->type == DNS_CNAME ||
+             planned->type == DNS_CNAME))
+            dns_rule_find(rules, "ttl", DNS_RULE_FAIL,
+                          "Lower the TTL of the wildcard record, and wait until the old "
+                          "one has run out.",
+                          "%s %s is made by a wildcard record with TTL %u s: after the "
+                          "change it is remembered for so long; at most %d s is wanted "
+                          "before the move",
+                          made->name, dns_type_name(made->type), (unsigned)made->ttl,
+                          DNS_TTL_BEFORE_MOVE);
+    }
+}
+
 void dns_rule_ttl(struct rules *rules)
 {
     size_t before = rules->out->count;
@@ -56,8 +75,10 @@ void dns_rule_ttl(struct rules *rules)
         const struct dns_set *old = &changes.items[i].before;
         const struct dns_set *after = &changes.items[i].after;
         absent |= old->count == 0;
-        if (old->count == 0)
+        if (old->count == 0) {
+            wildcard_is_long(rules, after);
             continue;
+        }
         if (dns_set_same(old, after))
             dns_rule_find(rules, "ttl-plan", DNS_RULE_NOTE,
                           "sluice dns apply sets it; or plan the TTL that it has.",

@@ -342,7 +342,8 @@ int dns_rules(struct dns_task *task, const struct dns_sets *live,
     rules.resolver = (struct dns_spf_resolver){ resolve, &world };
     rules.senders = names_new();
     rules.old = names_new();
-    rules.no_memory = !rules.senders || !rules.old || !dns_rule_future(&rules);
+    rules.no_memory = !rules.senders || !rules.old || !dns_rule_future(&rules) ||
+                      dns_look_made(&task->look, &rules.wild) != EXIT_DONE;
     if (!rules.no_memory) {
         rule_ns(&rules, &task->look);
         dns_rule_ttl(&rules);
@@ -354,6 +355,7 @@ int dns_rules(struct dns_task *task, const struct dns_sets *live,
         dns_rule_dmarc(&rules);
     }
     dns_sets_free(&rules.future);
+    dns_sets_free(&rules.wild);
     names_free(rules.senders);
     names_free(rules.old);
     if (rules.no_memory) {

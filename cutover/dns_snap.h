@@ -21,6 +21,7 @@ struct dns_snap {
     uint32_t negative_ttl;
     struct dns_questions asked;
     struct dns_sets sets;
+    struct dns_sets wild;        /* what wildcards made: in caches, not in the zone */
     struct dns_questions writes; /* the sets that apply was about to write */
     struct dns_sets written;     /* as what; one without records was to be removed */
     char back_to[64]; /* the snapshot that apply --back then went to; "": none */

@@ -15,7 +15,8 @@
  *
  * "asked" names every set that was looked at, also one that was not there: the
  * way back removes it again. "back-to" is of apply --back; "writes" names those that
- * sluice dns apply was about to write, ";+" their records. "end" has the number of
+ * sluice dns apply was about to write, ";+" their records; ";*" is
+ * what a wildcard made. "end" has the number of
  * records and a hash of all lines before it (an earlier sluice wrote none).
  */
 #include <inttypes.h>
@@ -30,11 +31,13 @@
 #define HEAD  "; sluice dns snapshot 1"
 #define END   "; end "
 #define WRITE ";+ "
+#define WILD  ";* "
 
 void dns_snap_free(struct dns_snap *snap)
 {
     dns_questions_free(&snap->asked);
     dns_sets_free(&snap->sets);
+    dns_sets_free(&snap->wild);
     dns_questions_free(&snap->writes);
     dns_sets_free(&snap->written);
 }
@@ -84,6 +87,7 @@ char *dns_snap_format(const struct dns_snap *snap, const char *domain)
         fprintf(file, "; back-to %s\n", snap->back_to);
     write_questions(file, "writes", &snap->writes);
     (void)write_sets(file, WRITE, &snap->written);
+    (void)write_sets(file, WILD, &snap->wild);
     size_t records = write_sets(file, "", &snap->sets);
     bool failed = fflush(file) != 0;
     if (!failed)
@@ -179,6 +183,8 @@ static bool parse_comment(char *line, struct dns_snap *out)
     bool writes = strncmp(line, "; writes ", 9) == 0;
     if (strncmp(line, WRITE, strlen(WRITE)) == 0)
         return parse_record(line + strlen(WRITE), &out->written);
+    if (strncmp(line, WILD, strlen(WILD)) == 0)
+        return parse_record(line + strlen(WILD), &out->wild);
     if (sscanf(line, "; zone %254s", owner) == 1)
         return dnsrecord_name(owner, strlen(owner), out->zone);
     if (sscanf(line, "; negative-ttl %u", &number) == 1) {

@@ -4,6 +4,32 @@
  */
 #include "dns_snap.h"
 
+#include <string.h>
+
+#define OTHER_TTL 600 /* what dns_plan_changes() lowers other types to */
+
+/* The longest TTL of what was at a planned name in the way of the plan: records of its
+ * type, a CNAME, all beside a planned CNAME; also what a wildcard made. low: only of what
+ * is not low yet. 0: nothing. */
+static uint32_t name_ttl(const struct dns_snap *snap, const struct dns_set *plan,
+                         bool low)
+{
+    const struct dns_sets *const both[] = { &snap->sets, &snap->wild };
+    uint32_t most = 0;
+    for (size_t b = 0; b < 2; b++)
+        for (size_t i = 0; i < both[b]->count; i++) {
+            const struct dns_set *set = &both[b]->items[i];
+            bool same = set->type == plan->type;
+            uint32_t limit = !low ? 0 : same ? plan->ttl : OTHER_TTL;
+            if (strcmp(set->name, plan->name) == 0 && set->count > 0 &&
+                (same || set->type == DNS_CNAME ||
+                 (plan->type == DNS_CNAME && plan->count > 0)) &&
+                set->ttl > limit && set->ttl > most)
+                most = set->ttl;
+        }
+    return most;
+}
+
 /* The longest that a cache keeps what a snapshot has and the plan has not; 0: all is as
  * planned there. */
 static uint32_t old_ttl(const struct dns_snap *snap, const struct dns_sets *planned)
@@ -18,7 +44,9 @@ static uint32_t old_ttl(const struct dns_snap *snap, const struct dns_sets *plan
         bool as_planned =
             known && dns_plan_state(plan, dns_sets_find(&scope, plan->name, plan->type),
                                     false) == DNS_AS_PLANNED;
-        uint32_t ttl = live ? live->ttl : snap->negative_ttl;
+        uint32_t ttl = name_ttl(snap, plan, false);
+        if (ttl == 0 && !live)
+            ttl = snap->negative_ttl;
         dns_sets_free(&scope);
         if (as_planned)
             continue;
@@ -70,12 +98,11 @@ int64_t dns_snap_lowered(const struct dns_snap *snaps, size_t count,
             i + 1 < count && snaps[i + 1].taken < since ? snaps[i + 1].taken : since;
         for (size_t p = 0; p < planned->count; p++) {
             const struct dns_set *plan = &planned->items[p];
-            const struct dns_set *live =
-                dns_sets_find(&snaps[i].sets, plan->name, plan->type);
-            if (!live || live->ttl <= plan->ttl)
+            uint32_t was = name_ttl(&snaps[i], plan, true);
+            if (was == 0)
                 continue;
-            *ttl = live->ttl > *ttl ? live->ttl : *ttl;
-            out = gone + live->ttl > out ? gone + live->ttl : out;
+            *ttl = was > *ttl ? was : *ttl;
+            out = gone + was > out ? gone + was : out;
         }
     }
     return out;

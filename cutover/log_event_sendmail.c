@@ -116,14 +116,15 @@ size_t log_event_plain(struct log_slice address, char *out, size_t size)
     return n;
 }
 
-/* One address as it stands. */
+/* One address as it stands; one that was cut, with all up to the next field: so a line of
+ * many that look cut is not quadratic. */
 static struct log_slice take_one(struct log_cursor *c)
 {
     const char *begin = c->p, *end = address_end(begin, c->end);
     if (!end)
-        return log_take_until(c, ',');
-    c->p = end;
-    return log_slice_of(begin, end);
+        end = memmem(begin, (size_t)(c->end - begin), ", ", 2);
+    c->p = end ? end : c->end;
+    return log_slice_of(begin, c->p);
 }
 
 bool log_event_next_to(const struct log_event *event, size_t *at, struct log_slice *to)
@@ -343,7 +344,7 @@ static void delivery(struct log_cursor c, struct log_event *out)
     while (c.end - c.p > 1 && c.p[0] == ',' && c.p[1] != ' ' && c.p++);
     out->to = log_slice_of(begin, c.p);
     out->to_list = true;
-    while (log_take(&c, ", ")) {
+    while (out->to.len > 0 && log_take(&c, ", ")) {
         if ((reply = log_take(&c, "reply=")) || log_take(&c, "stat=")) {
             take_answer(c, reply, out);
             out->discarded = !mailer && log_slice_is(out->text, "discarded");

@@ -1,7 +1,7 @@
 /*
  * mailclient: sends one message over SMTP, and looks into a mailbox over IMAP.
  * By libcurl (connections, TLS, logins), which mailclient.c alone includes; the
- * IMAP commands are in mailimap.c.
+ * IMAP commands are in mailimap.c and imapdialog.c.
  *
  * Blocking, every call with a deadline on the monotonic clock (clock_ms()), and
  * ended early by stop(). Several threads may each have connections of their own;

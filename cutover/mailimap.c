@@ -1,191 +1,24 @@
 /*
  * mailimap: the IMAP commands (RFC 3501) that mailclient.h offers, over a connection
- * that is logged in (mailclient.c). One command at a time; what the server says is
- * taken apart by imapline.c.
+ * that is logged in (mailclient.c); one at a time (imapdialog.c).
  *
- * Limits: a line or a literal of 64 KB, the answer to one command of 1 MB (of the
- * sizes of all messages of a folder: 256 MB). Past one of them: MAIL_PROTOCOL. So no
- * server can make us keep or read without end what it sends.
+ * Limits: the answer to one command of 1 MB (of the sizes of all messages of a folder:
+ * 256 MB).
  */
-#include "mailclient.h"
+#include "imapdialog.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "imapline.h"
-#include "mailstream.h"
 
-#define LINE_MAX_LEN 65535
-#define LITERAL_MAX  65535
-#define ANSWER_MAX   (1 << 20)
-#define SIZES_MAX    (256 << 20)
-#define COMMAND_MAX  4096
-#define QUOTED_MAX   1024
-#define UIDS_A_CALL  100
-
-struct mail_imap {
-    struct mail_stream *stream;
-    bool uidplus, status_size;
-    unsigned tag;
-    size_t at, used; /* of buffer */
-    size_t left;     /* bytes that this answer may still have */
-    size_t literal_len;
-    char buffer[16384];
-    char line[LINE_MAX_LEN + 1];
-    char literal[LITERAL_MAX + 1];
-};
-
-/* What came for a command: a line (see imapline.h) and its literal. */
-typedef void answer_fn(void *context, const struct mail_imap *imap);
-
-/* ---- reading -------------------------------------------------------------- */
-
-static enum mail_result fill(struct mail_imap *imap, struct mail_call *call)
-{
-    if (imap->at < imap->used)
-        return MAIL_DONE;
-    imap->at = imap->used = 0;
-    enum mail_result end = mail_stream_read(imap->stream, call, imap->buffer,
-                                            sizeof(imap->buffer), &imap->used);
-    if (end != MAIL_DONE)
-        return end;
-    if (imap->used > imap->left)
-        return mail_stream_fail(imap->stream, call, MAIL_PROTOCOL,
-                                "its answer is longer than any answer may be");
-    imap->left -= imap->used;
-    return MAIL_DONE;
-}
-
-/* Appends to imap->line, whose length is *len, up to the end of the line. */
-static enum mail_result read_line(struct mail_imap *imap, struct mail_call *call,
-                                  size_t *len)
-{
-    for (;;) {
-        enum mail_result end = fill(imap, call);
-        if (end != MAIL_DONE)
-            return end;
-        const char *from = imap->buffer + imap->at;
-        size_t n = imap->used - imap->at;
-        const char *lf = memchr(from, '\n', n);
-        size_t take = lf ? (size_t)(lf - from) : n;
-        if (take > LINE_MAX_LEN - *len || memchr(from, '\0', take))
-            return mail_stream_fail(imap->stream, call, MAIL_PROTOCOL,
-                                    "a line of its answer is too long, or is no IMAP");
-        memcpy(imap->line + *len, from, take);
-        *len += take;
-        imap->at += take + (lf != NULL);
-        if (!lf)
-            continue;
-        if (*len > 0 && imap->line[*len - 1] == '\r')
-            --*len;
-        imap->line[*len] = '\0';
-        return MAIL_DONE;
-    }
-}
-
-static enum mail_result read_literal(struct mail_imap *imap, struct mail_call *call,
-                                     uint64_t size)
-{
-    if (size > LITERAL_MAX)
-        return mail_stream_fail(imap->stream, call, MAIL_PROTOCOL,
-                                "wants to send %" PRIu64 " bytes, %d are enough", size,
-                                LITERAL_MAX);
-    for (imap->literal_len = 0; imap->literal_len < size;) {
-        enum mail_result end = fill(imap, call);
-        if (end != MAIL_DONE)
-            return end;
-        size_t n = imap->used - imap->at, want = (size_t)size - imap->literal_len;
-        if (n > want)
-            n = want;
-        memcpy(imap->literal + imap->literal_len, imap->buffer + imap->at, n);
-        imap->literal_len += n;
-        imap->at += n;
-    }
-    imap->literal[imap->literal_len] = '\0';
-    return MAIL_DONE;
-}
-
-/* One whole response: line and literal. */
-static enum mail_result read_response(struct mail_imap *imap, struct mail_call *call)
-{
-    size_t len = 0;
-    uint64_t size;
-
-    imap->literal[0] = '\0';
-    imap->literal_len = 0;
-    for (;;) {
-        enum mail_result end = read_line(imap, call, &len);
-        if (end == MAIL_DONE && !imapline_literal(imap->line, &size))
-            return MAIL_DONE;
-        if (end == MAIL_DONE)
-            end = read_literal(imap, call, size);
-        if (end != MAIL_DONE)
-            return end;
-    }
-}
-
-/* ---- a command ------------------------------------------------------------ */
-
-static enum mail_result end_of(struct mail_imap *imap, struct mail_call *call,
-                               enum imap_end end, const char *text)
-{
-    if (end == IMAP_OK)
-        return MAIL_DONE;
-    return mail_stream_fail(imap->stream, call, MAIL_REFUSED, "%s",
-                            *text ? text : "refused without a reason");
-}
-
-static enum mail_result read_answer(struct mail_imap *imap, struct mail_call *call,
-                                    const char *tag, answer_fn *each, void *context)
-{
-    for (;;) {
-        enum imap_end how;
-        const char *text;
-        enum mail_result end = read_response(imap, call);
-        if (end != MAIL_DONE)
-            return end;
-        if (imapline_end(imap->line, tag, &how, &text))
-            return end_of(imap, call, how, text);
-        text = imapline_untagged(imap->line, "BYE", NULL);
-        if (text)
-            return mail_stream_fail(imap->stream, call, MAIL_NETWORK,
-                                    "the server ends the session:%s", text);
-        if (imap->line[0] == '+')
-            return mail_stream_fail(imap->stream, call, MAIL_PROTOCOL,
-                                    "asks for more where there is no more");
-        if (each && imap->line[0] == '*')
-            each(context, imap);
-    }
-}
-
-__attribute__((format(printf, 6, 7))) static enum mail_result
-command(struct mail_imap *imap, struct mail_call *call, size_t limit, answer_fn *each,
-        void *context, const char *fmt, ...)
-{
-    char text[COMMAND_MAX], tag[16];
-    va_list args;
-
-    call->error[0] = '\0';
-    int head = snprintf(tag, sizeof(tag), "s%u", ++imap->tag);
-    int len = snprintf(text, sizeof(text), "%s ", tag);
-    if (head < 0 || len < 0)
-        return mail_stream_fail(imap->stream, call, MAIL_REFUSED, "no such command");
-    va_start(args, fmt);
-    int more = vsnprintf(text + len, sizeof(text) - (size_t)len, fmt, args);
-    va_end(args);
-    if (more < 0 || (size_t)(len + more) + 3 > sizeof(text))
-        return mail_stream_fail(imap->stream, call, MAIL_REFUSED,
-                                "a name is too long for a command");
-    memcpy(text + len + more, "\r\n", 3);
-    imap->left = limit;
-    enum mail_result end =
-        mail_stream_write(imap->stream, call, text, (size_t)(len + more) + 2);
-    return end == MAIL_DONE ? read_answer(imap, call, tag, each, context) : end;
-}
+#define ANSWER_MAX  (1 << 20)
+#define SIZES_MAX   (256 << 20)
+#define QUOTED_MAX  1024
+#define UIDS_A_CALL 100
 
 static enum mail_result no_name(struct mail_imap *imap, struct mail_call *call,
                                 const char *name)
@@ -219,7 +52,7 @@ enum mail_result mail_imap_open(const struct mail_server *server, struct mail_ca
     }
     enum mail_result end = mail_stream_open(server, call, "imap", "", &imap->stream);
     if (end == MAIL_DONE)
-        end = command(imap, call, ANSWER_MAX, take_capability, imap, "CAPABILITY");
+        end = imap_command(imap, call, ANSWER_MAX, take_capability, imap, "CAPABILITY");
     if (end != MAIL_DONE) {
         mail_imap_close(imap);
         return end;
@@ -262,8 +95,9 @@ enum mail_result mail_imap_select(struct mail_imap *imap, struct mail_call *call
 
     if (!imapline_quote(folder, quoted, sizeof(quoted)))
         return no_name(imap, call, folder);
-    enum mail_result end = command(imap, call, ANSWER_MAX, take_folder_state, &state,
-                                   "%s %s", read_only ? "EXAMINE" : "SELECT", quoted);
+    enum mail_result end =
+        imap_command(imap, call, ANSWER_MAX, take_folder_state, &state, "%s %s",
+                     read_only ? "EXAMINE" : "SELECT", quoted);
     if (out)
         *out = state;
     return end;
@@ -271,7 +105,7 @@ enum mail_result mail_imap_select(struct mail_imap *imap, struct mail_call *call
 
 enum mail_result mail_imap_noop(struct mail_imap *imap, struct mail_call *call)
 {
-    return command(imap, call, ANSWER_MAX, NULL, NULL, "NOOP");
+    return imap_command(imap, call, ANSWER_MAX, NULL, NULL, "NOOP");
 }
 
 /* ---- messages ------------------------------------------------------------------ */
@@ -324,10 +158,10 @@ enum mail_result mail_imap_search(struct mail_imap *imap, struct mail_call *call
     if (search->from_uid > 0 &&
         snprintf(from, sizeof(from), " UID %" PRIu32 ":*", search->from_uid) < 0)
         return no_name(imap, call, search->text);
-    enum mail_result end = command(imap, call, ANSWER_MAX, take_search, &list,
-                                   "UID SEARCH UNDELETED%s%s %s%s %s", from, since,
-                                   search->field ? "HEADER " : "TEXT",
-                                   search->field ? search->field : "", quoted);
+    enum mail_result end = imap_command(imap, call, ANSWER_MAX, take_search, &list,
+                                        "UID SEARCH UNDELETED%s%s %s%s %s", from, since,
+                                        search->field ? "HEADER " : "TEXT",
+                                        search->field ? search->field : "", quoted);
     *count = end == MAIL_DONE ? list.count : 0;
     return end;
 }
@@ -355,9 +189,9 @@ enum mail_result mail_imap_field(struct mail_imap *imap, struct mail_call *call,
     struct field_wanted wanted = { uid, field, out, size };
 
     out[0] = '\0';
-    return command(imap, call, ANSWER_MAX, take_field, &wanted,
-                   "UID FETCH %" PRIu32 " (UID BODY.PEEK[HEADER.FIELDS (%s)])", uid,
-                   field);
+    return imap_command(imap, call, ANSWER_MAX, take_field, &wanted,
+                        "UID FETCH %" PRIu32 " (UID BODY.PEEK[HEADER.FIELDS (%s)])", uid,
+                        field);
 }
 
 static void take_body(void *context, const struct mail_imap *imap)
@@ -380,8 +214,9 @@ enum mail_result mail_imap_body(struct mail_imap *imap, struct mail_call *call,
     struct field_wanted wanted = { uid, NULL, out, size };
 
     out[0] = '\0';
-    return command(imap, call, ANSWER_MAX, take_body, &wanted,
-                   "UID FETCH %" PRIu32 " (UID BODY.PEEK[TEXT]<0.%zu>)", uid, size - 1);
+    return imap_command(imap, call, ANSWER_MAX, take_body, &wanted,
+                        "UID FETCH %" PRIu32 " (UID BODY.PEEK[TEXT]<0.%zu>)", uid,
+                        size - 1);
 }
 
 /* Without UIDPLUS, EXPUNGE removes all that anybody has marked: so only when that is
@@ -391,11 +226,11 @@ static enum mail_result expunge_all(struct mail_imap *imap, struct mail_call *ca
 {
     struct uid_list marked = { .count = 0 };
     enum mail_result end =
-        command(imap, call, ANSWER_MAX, take_search, &marked, "UID SEARCH DELETED");
+        imap_command(imap, call, ANSWER_MAX, take_search, &marked, "UID SEARCH DELETED");
 
     if (end != MAIL_DONE || marked.count != ours)
         return end;
-    return command(imap, call, ANSWER_MAX, NULL, NULL, "EXPUNGE");
+    return imap_command(imap, call, ANSWER_MAX, NULL, NULL, "EXPUNGE");
 }
 
 static enum mail_result delete_some(struct mail_imap *imap, struct mail_call *call,
@@ -411,12 +246,12 @@ static enum mail_result delete_some(struct mail_imap *imap, struct mail_call *ca
             return no_name(imap, call, "the messages");
         used += (size_t)len;
     }
-    enum mail_result end = command(imap, call, ANSWER_MAX, NULL, NULL,
-                                   "UID STORE %s +FLAGS.SILENT (\\Deleted)", set);
+    enum mail_result end = imap_command(imap, call, ANSWER_MAX, NULL, NULL,
+                                        "UID STORE %s +FLAGS.SILENT (\\Deleted)", set);
     if (end != MAIL_DONE)
         return end;
     return imap->uidplus
-               ? command(imap, call, ANSWER_MAX, NULL, NULL, "UID EXPUNGE %s", set)
+               ? imap_command(imap, call, ANSWER_MAX, NULL, NULL, "UID EXPUNGE %s", set)
                : expunge_all(imap, call, count);
 }
 
@@ -454,7 +289,7 @@ enum mail_result mail_imap_folders(struct mail_imap *imap, struct mail_call *cal
 {
     struct folder_walk walk = { .each = each, .context = context };
 
-    return command(imap, call, ANSWER_MAX, take_folder, &walk, "LIST \"\" \"*\"");
+    return imap_command(imap, call, ANSWER_MAX, take_folder, &walk, "LIST \"\" \"*\"");
 }
 
 struct folder_size {
@@ -492,9 +327,10 @@ static enum mail_result add_sizes(struct mail_imap *imap, struct mail_call *call
 
     size->messages = state.messages;
     if (end == MAIL_DONE && size->messages > 0)
-        end = command(imap, call, SIZES_MAX, take_size, size, "FETCH 1:* (RFC822.SIZE)");
+        end = imap_command(imap, call, SIZES_MAX, take_size, size,
+                           "FETCH 1:* (RFC822.SIZE)");
     if (end == MAIL_DONE)
-        end = command(imap, call, ANSWER_MAX, NULL, NULL, "CLOSE");
+        end = imap_command(imap, call, ANSWER_MAX, NULL, NULL, "CLOSE");
     return end;
 }
 
@@ -508,8 +344,8 @@ enum mail_result mail_imap_size(struct mail_imap *imap, struct mail_call *call,
     if (!imapline_quote(folder, quoted, sizeof(quoted)))
         end = no_name(imap, call, folder);
     else if (imap->status_size)
-        end = command(imap, call, ANSWER_MAX, take_status, &size,
-                      "STATUS %s (MESSAGES SIZE)", quoted);
+        end = imap_command(imap, call, ANSWER_MAX, take_status, &size,
+                           "STATUS %s (MESSAGES SIZE)", quoted);
     else
         end = add_sizes(imap, call, folder, &size);
     *messages = end == MAIL_DONE ? size.messages : 0;

@@ -317,7 +317,7 @@ static const struct conf_domain *by_new_address(const struct monitor *monitor,
 {
     static const char pattern[] = "%l@";
     struct addr addr;
-    if (addr_parse(r->to, strlen(r->to), &addr) != ADDR_OK)
+    if (!r->to || addr_parse(r->to, strlen(r->to), &addr) != ADDR_OK)
         return NULL;
     for (size_t i = 0; i < monitor->conf->domain_count; i++) {
         const struct conf_domain *domain = &monitor->conf->domains[i];

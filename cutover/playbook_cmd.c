@@ -326,7 +326,7 @@ static int command_run(struct command_context *context, int argc, char **argv)
     size_t until = to ? playbook_step_named(&engine, to) : SIZE_MAX;
     code = to && until == SIZE_MAX ? EXIT_USE : engine_directory(&engine);
     if (code == EXIT_DONE)
-        code = context->dry_run ? engine_dry_run(&engine)
+        code = context->dry_run ? engine_dry_run(&engine, until)
                                 : engine_run(&engine, wait, window, until);
     if (code == EXIT_CHECK && !context->dry_run)
         say_way_out(&engine);

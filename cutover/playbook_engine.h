@@ -43,11 +43,11 @@ struct engine {
     struct step_record *records;         /* one per step */
     char *values[PLAYBOOK_SETTINGS_MAX]; /* set at the start; NULL: the default */
     char *who;
-    char *variant; /* chosen at the start; NULL: the first */
+    char *variant;   /* chosen at the start; NULL: the first */
     char *rehearsed; /* note of the domain's last rehearsal; NULL: none */
     char directory[ENGINE_PATH_MAX];
     char by[STATE_BY_MAX + 1]; /* who runs this command */
-    struct lease lease; /* held: this command is the runner */
+    struct lease lease;        /* held: this command is the runner */
     int64_t now;               /* unix s, the store's clock, at engine_read() */
     /* For the last report of a run: where its papers will be, and the playbook that is
      * begun in its place. NULL: they stay. */
@@ -120,8 +120,8 @@ int engine_fail(struct engine *engine, size_t step, const char *when, const char
 /* All that can be done now. window_s: the new length of the change window; 0: as it
  * is. until: neither this step nor one after it is begun; SIZE_MAX: to the end. */
 int engine_run(struct engine *engine, bool wait, int window_s, size_t until);
-/* Every check, and no action. */
-int engine_dry_run(struct engine *engine);
+/* Every check of the steps before `until`, and no action. */
+int engine_dry_run(struct engine *engine, size_t until);
 /* Back to before step `first`. */
 int engine_rollback(struct engine *engine, size_t first);
 

@@ -208,8 +208,9 @@ int paper_report(const struct engine *engine, enum paper paper)
 
 int paper_keep(const struct engine *engine)
 {
-    static const char *const names[] = { [PAPER_MARKDOWN] = "report.md",
-                                         [PAPER_HTML] = "report.html" };
+    static const char *const names[] = {
+        [PAPER_MARKDOWN] = "report.md", [PAPER_HTML] = "report.html"
+    };
     char path[ENGINE_PATH_MAX];
     int code = EXIT_DONE;
     for (enum paper paper = PAPER_MARKDOWN; code == EXIT_DONE && paper <= PAPER_HTML;

@@ -369,11 +369,12 @@ static void dry_step(struct engine *engine, size_t i, const char **first,
         *first = step->id;
 }
 
-int engine_dry_run(struct engine *engine)
+int engine_dry_run(struct engine *engine, size_t until)
 {
     size_t counts[3] = { 0 };
     const char *first = NULL;
-    for (size_t i = 0; i < engine->playbook->step_count && !command_stopped(); i++)
+    size_t count = engine->playbook->step_count;
+    for (size_t i = 0; i < count && i < until && !command_stopped(); i++)
         dry_step(engine, i, &first, counts);
     if (command_stopped())
         return EXIT_AGAIN;

@@ -177,8 +177,8 @@ static int begin(struct engine *engine, const struct playbook *playbook,
     if (code != EXIT_DONE)
         return code;
     print("%s: playbook %s is started%s; next: sluice playbook run %s",
-          engine->domain->name, playbook->name,
-          start->rehearse ? " as a rehearsal" : "", engine->domain->name);
+          engine->domain->name, playbook->name, start->rehearse ? " as a rehearsal" : "",
+          engine->domain->name);
     engine->run.state = RUN_GOING;
     engine->run.started = start->started;
     code = engine_own_directory(engine, kept);
@@ -259,8 +259,8 @@ static int make_room(struct engine *engine, const struct playbook *playbook,
                      struct start *start)
 {
     /* The start is the run's name in its papers: no two have the same. */
-    start->started = engine->run.started < engine->now ? engine->now
-                                                       : engine->run.started + 1;
+    start->started =
+        engine->run.started < engine->now ? engine->now : engine->run.started + 1;
     if (engine->context->dry_run)
         return EXIT_DONE;
     int code = engine_keep_run(engine, playbook->name);

@@ -23,11 +23,16 @@
 #include "playbook_mail.h"
 #include "playbook_net.h"
 #include "playbook_people.h"
+#include "playbook_report.h"
 #include "webclient.h"
 
 #define SERVER_MS     20000
 #define REDIRECTS_MAX 5
-#define BODY_MAX      2048
+#define BODY_MAX      4096
+#define PLACE_MAX     300
+#define NAMES_MAX     4000
+#define SHOWN_MAX     5
+#define LIST_MAX      (SHOWN_MAX * (SETUP_NAME_MAX + 16) + 40)
 
 static bool is_stopped(void)
 {
@@ -204,32 +209,44 @@ static bool is_old(const struct setup *setup, const char *name, unsigned port)
            (port == 0 || setup->old.port == 0 || port == setup->old.port);
 }
 
+/* "imap.new.test:993, smtp.new.test:587 and 3 more" */
+static void list_servers(const struct setup_server *servers, size_t count,
+                         char out[LIST_MAX])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < count && i < SHOWN_MAX; i++) {
+        char port[16] = "";
+        if (servers[i].port > 0)
+            (void)snprintf(port, sizeof(port), ":%u", servers[i].port);
+        int n = snprintf(out + used, LIST_MAX - used, "%s%s%s", i > 0 ? ", " : "",
+                         servers[i].name, port);
+        used += n > 0 ? (size_t)n : 0; /* fits */
+    }
+    if (count > SHOWN_MAX)
+        (void)snprintf(out + used, LIST_MAX - used, " and %zu more", count - SHOWN_MAX);
+    else if (count == 0)
+        (void)snprintf(out, LIST_MAX, "names no server");
+}
+
 /* What one way tells. */
 static void judge(struct setup *setup, const char *way,
                   const struct setup_server *servers, size_t count)
 {
-    char list[1000] = "";
-    size_t used = 0;
+    char list[LIST_MAX];
     bool is_new = false, old = false;
     for (size_t i = 0; i < count; i++) {
         bool this_old = is_old(setup, servers[i].name, servers[i].port);
-        char port[16] = "";
-        if (servers[i].port > 0)
-            (void)snprintf(port, sizeof(port), ":%u", servers[i].port);
-        int n = snprintf(list + used, sizeof(list) - used, "%s%s%s", used ? ", " : "",
-                         servers[i].name, port);
-        used += n > 0 && (size_t)n < sizeof(list) - used ? (size_t)n : 0;
         old = old || this_old;
         is_new = is_new || (!this_old && setup_is_one(servers[i].name, setup->names));
     }
+    list_servers(servers, count, list);
     setup->ways++;
     setup->of_new += is_new;
     setup->of_old += old;
     if (old)
         message("%s still names the old server: %s", way, list);
     else
-        print("%s: %s%s", way, count > 0 ? list : "names no server",
-              is_new || count == 0 ? "" : " (not the new server)");
+        print("%s: %s%s", way, list, is_new || count == 0 ? "" : " (not the new server)");
 }
 
 static void ask_way(struct setup *setup, const char *url, const char *body)
@@ -255,24 +272,41 @@ static void ask_way(struct setup *setup, const char *url, const char *body)
 static void ask_outlook(struct setup *setup, const char *at)
 {
     char url[WEB_URL_MAX], body[BODY_MAX];
-    (void)snprintf(
+    char *address = paper_escape(PAPER_HTML, setup->address); /* good for XML, too */
+    int n = snprintf(
         body, sizeof(body),
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>"
         "<Autodiscover xmlns=\"http://schemas.microsoft.com/exchange/autodiscover/"
-        "outlook/requestschema/2006\"><Request><EMailAddress>%.400s</EMailAddress>"
+        "outlook/requestschema/2006\"><Request><EMailAddress>%s</EMailAddress>"
         "<AcceptableResponseSchema>http://schemas.microsoft.com/exchange/autodiscover/"
         "outlook/responseschema/2006a</AcceptableResponseSchema></Request>"
         "</Autodiscover>",
-        setup->address);
-    (void)snprintf(url, sizeof(url), "https://%.300s/autodiscover/autodiscover.xml", at);
-    ask_way(setup, url, body);
+        address ? address : "");
+    (void)snprintf(url, sizeof(url), "https://%s/autodiscover/autodiscover.xml", at);
+    if (address && n > 0 && (size_t)n < sizeof(body))
+        ask_way(setup, url, body);
+    free(address);
+}
+
+/* An address in a URL (RFC 3986 2.1). */
+static void encode(const char *text, char out[3 * ADDR_TEXT_MAX + 1])
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                "0123456789-._~@";
+    for (; *text; text++)
+        if (strchr(plain, *text))
+            *out++ = *text;
+        else
+            out += snprintf(out, 4, "%%%02X", (unsigned)(unsigned char)*text);
+    *out = '\0';
 }
 
 static void ask_mozilla(struct setup *setup, const char *at, const char *path)
 {
-    char url[WEB_URL_MAX];
-    (void)snprintf(url, sizeof(url), "https://%.300s%s?emailaddress=%.400s", at, path,
-                   setup->address);
+    char url[WEB_URL_MAX], address[3 * ADDR_TEXT_MAX + 1];
+    encode(setup->address, address);
+    (void)snprintf(url, sizeof(url), "https://%s%s?emailaddress=%s", at, path,
+                   address); /* fits */
     ask_way(setup, url, NULL);
 }
 
@@ -312,10 +346,10 @@ static void ask_all(struct setup *setup, const char *at)
     static const char *const services[] = { "_autodiscover", "_imaps", "_imap",
                                             "_submissions", "_submission" };
     char host[400];
-    (void)snprintf(host, sizeof(host), "%s%.300s", at ? "" : "autodiscover.",
+    (void)snprintf(host, sizeof(host), "%s%s", at ? "" : "autodiscover.",
                    at ? at : setup->domain);
     ask_outlook(setup, host);
-    (void)snprintf(host, sizeof(host), "%s%.300s", at ? "" : "autoconfig.",
+    (void)snprintf(host, sizeof(host), "%s%s", at ? "" : "autoconfig.",
                    at ? at : setup->domain);
     ask_mozilla(setup, host, "/mail/config-v1.1.xml");
     if (!at)
@@ -366,7 +400,7 @@ int action_autodiscover(struct action_context *context, int argc, char **argv)
     };
     struct account account = { 0 };
     struct conf_host_port server;
-    char names[2 * DNSRECORD_NAME_MAX + 2000];
+    char names[DNSRECORD_NAME_MAX + NAMES_MAX + 2];
     struct setup setup = { .context = context,
                            .domain = context->domain,
                            .address = account.address,
@@ -380,8 +414,13 @@ int action_autodiscover(struct action_context *context, int argc, char **argv)
         message("autodiscover: write a server as HOST:PORT");
         return EXIT_USE;
     }
-    (void)snprintf(names, sizeof(names), "%.253s%s%.1900s", server.host,
-                   more && more[0] ? "," : "", more ? more : "");
+    if ((at && strlen(at) > PLACE_MAX) || (more && strlen(more) > NAMES_MAX)) {
+        message("autodiscover: at= has %d bytes at most, names= %d", PLACE_MAX,
+                NAMES_MAX);
+        return EXIT_USE;
+    }
+    (void)snprintf(names, sizeof(names), "%s%s%s", server.host,
+                   more && more[0] ? "," : "", more ? more : ""); /* fits */
     setup.ca = ca && ca[0] ? ca : NULL;
     int code = people_each(argv[1], true, take_account, &account);
     if (code == EXIT_DONE && !account.address[0]) {

@@ -59,6 +59,7 @@ struct release_decision {
     bool alarm;     /* half of its lifetime is over */
     bool stale;     /* its record says "on hold" and it is not: drop that */
 };
+#define RELEASE_REQUEUE_MOST_S 3600 /* between two requeues of a message */
 struct release_decision release_decide(const struct release_facts *facts);
 
 /* What to do with a record whose message is in no queue. */
@@ -94,9 +95,9 @@ void release_step(struct release *release, const struct release_env *env,
 
 struct release_figures {
     uint64_t held, loops, left;
-    uint64_t swept;  /* epoch after which nothing was left */
-    int64_t oldest;  /* unix s; 0: none */
-    uint64_t deferred;       /* see struct host */
+    uint64_t swept;    /* epoch after which nothing was left */
+    int64_t oldest;    /* unix s; 0: none */
+    uint64_t deferred; /* see struct host */
     int64_t deferred_oldest;
     char error[160]; /* why the last sweep failed; "" */
 };

@@ -389,8 +389,6 @@ class Killer:
 
     run()         as play.run(), killed once at every step and run again; `killed` are
                   the steps
-    until(step, when=None)   runs until that step has begun (and when() is true), and
-                  kills it there
     """
 
     def __init__(self, play):
@@ -406,11 +404,7 @@ class Killer:
                 return said
             self.killed.append(begun)
 
-    def until(self, last, when=None):
-        begun, said = self._run(lambda step: step == last, when)
-        expect(f"killed at ({said})", begun, last)
-
-    def _run(self, wanted, when=None):
+    def _run(self, wanted):
         """The step at whose beginning it was killed, or None and what it said."""
         self._begun()
         with subprocess.Popen(
@@ -425,8 +419,6 @@ class Killer:
             begun = None
             while not begun and runner.poll() is None:
                 begun = next(filter(wanted, self._begun()), None)
-            if begun and when:
-                wait_until(when, 60, f"the moment in {begun}", interval=0.005)
             if begun:
                 kill_tree(runner.pid)
             reader.join(RUN_S)

@@ -205,17 +205,16 @@ def test_updates_that_go_wrong():
 
 
 def test_a_clock_that_is_wrong():
-    with dns_case(records=FAST, plan=MX_PLAN) as case:
-        case.second.stop()
-        case.parent.zone("test", ["example NS ns.example",
-                                  "ns.example A 127.0.0.1"])
-        case.parent.reload()
+    # 10 s are waited for: on a busy host each command takes its time.
+    records = [record.replace(" 300 ", " 5 ") for record in RECORDS]
+    with dns_case(records=records, plan=MX_PLAN) as case:
+        case.alone()
         result = case.sluice("apply", DOMAIN, "--yes")
         expect(f"apply: {result.err}", result.code, 0)
         result = case.sluice("wait", DOMAIN, "--timeout", "1")
         expect(f"begun: {result.err}", result.code, AGAIN)
         expect_true(f"what is left: {result.err}", " left: run" in result.err)
-        # Of the 4 s of the first wait hardly one has passed.
+        # Of the 10 s of the first wait hardly one has passed.
         result = case.sluice("wait", DOMAIN, "--timeout", "1", shift=86400)
         expect(f"forward: {result.err}", result.code, AGAIN)
         expect_true(result.err, "was set forward by" in result.err)
@@ -223,7 +222,7 @@ def test_a_clock_that_is_wrong():
         result = case.sluice("wait", DOMAIN, shift=-86400)
         expect(f"back: {result.err}", result.code, 0)
         expect_true(result.err, "was set back by" in result.err)
-        expect_true("not anew", time.monotonic() - began < 4)
+        expect_true("not anew", time.monotonic() - began < 10)
         result = case.sluice("apply", DOMAIN, "--back", "--yes", shift=3600)
         _one_line("BADTIME", result, CHECK, "BADTIME", "clocks of this host")
         expect("nothing changed", len(case.first.live(DOMAIN, "MX")), 2)

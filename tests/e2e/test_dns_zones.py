@@ -7,7 +7,7 @@ from dns_case import DOMAIN, PLAN, RECORDS, dns_case
 from harness import expect, expect_true
 from parts.dns import Dns
 
-SERVICE, AGAIN = 69, 75
+CHECK, SERVICE, AGAIN = 1, 69, 75
 
 
 ODD = RECORDS[:-1] + [
@@ -55,6 +55,19 @@ def test_odd_zones():
             expect(f"{how}: as it was", zone(case), before)
 
 
+def test_a_wildcard_is_in_caches_too():
+    records = RECORDS[:-1] + ["* 86400 A 192.0.2.50"]
+    with dns_case(records=records) as case:
+        case.alone()
+        case.configure(timeout=5000)
+        result = case.sluice("check", DOMAIN, "--rules", "--rule", "ttl")
+        expect_true(f"its TTL is too long: {result.err}", result.code == CHECK and
+                    f"imap.{DOMAIN} A is made by a wildcard" in result.err)
+        expect("apply", case.sluice("apply", DOMAIN, "--yes").code, 0)
+        result = case.sluice("wait", DOMAIN, "--dry-run", "--json")
+        expect(f"what is waited for: {result.err}", result.json["old_ttl"], 86400)
+
+
 def test_names_of_other_zones():
     plan = PLAN.replace("ip4:198.51.100.0/24", "a:cdn.example.test "
                         "include:spf.example.test a:pop.example.test") + """\
@@ -95,6 +108,31 @@ def test_names_of_other_zones():
                     and "records of another type (as CAA)" in result.err)
         expect("nothing half", case.first.live(DOMAIN, "MX"),
                [f"300 10 mx.old.{DOMAIN}."])
+
+
+def test_an_international_domain():
+    """In sluice.conf and on the command line as people write it."""
+    ascii_name = "xn--bcher-kva.test"
+    with dns_case() as case:
+        case.first.zone(ascii_name, RECORDS)
+        case.first.reload()
+        case.parent.zone("test", ["xn--bcher-kva NS ns.xn--bcher-kva",
+                                  "ns.xn--bcher-kva A 127.0.0.1"])
+        case.parent.reload()
+        case.configure(timeout=5000, plan=PLAN.replace("new.example.test",
+                                                       f"new.{ascii_name}"))
+        with open(case.config, encoding="utf-8") as file:
+            text = file.read()
+        with open(case.config, "w", encoding="utf-8") as file:
+            file.write(text.replace('domain "example.test"', 'domain "bücher.test"'))
+        for name in ("bücher.test", "BÜCHER.test", ascii_name):
+            result = case.sluice("diff", name, "--json")
+            expect(f"{name}: {result.err}", result.code, 0)
+            expect(f"{name}: zone", result.json["zone"], ascii_name)
+        result = case.sluice("apply", "bücher.test", "--yes")
+        expect(f"apply: {result.err}", result.code, 0)
+        result = case.sluice("check", "bücher.test", "--json")
+        expect(f"check: {result.err}", result.json["as_planned"], True)
 
 
 SUB = '}\ndomain "sub.example.test" {\n  new = "[198.51.100.1]:25"\n'

@@ -110,7 +110,8 @@ def _refused(lab):
     new = lab.new.postfix
     kept = new.value("smtpd_recipient_restrictions")
     new.postconf(smtpd_recipient_restrictions="reject")
-    new.reload()
+    new.stop()  # after a reload an idle smtpd may serve one client more
+    new.start()
     _send(lab, "refused", B)
     lab.old.postfix.wait_log(r"sluice-forward/smtp.*status=SOFTBOUNCE")
     code, document = _monitor(lab, "--probe-to", PROBE)

@@ -349,11 +349,17 @@ def test_page_says_what_waits():
         page = Page(browser, 360, 740, phone=True)
         page.go(address(case))
         page.wait(f"{VERDICT}.includes('A probe does not arrive')", "the probe")
+        redis.command("HSET", "sluice:pings", "ops1 a;reboot", f"{now} 2 1 1 1 no")
+        page.wait("document.body.innerText.includes('The probe a;reboot')", "another")
+        expect_true("no command that a shell would split",
+                    "sluice ping a;reboot" not in page.text())
+        redis.command("HDEL", "sluice:pings", "ops1 a;reboot")
         for words in ("The probe new-mx from ops1 did not arrive", "sluice ping new-mx"):
             expect_true(f"{words!r} in:\n{page.text()}", words in page.text())
         redis.command("HDEL", "sluice:pings", "ops1 new-mx")
         page.wait(f"{VERDICT}.includes('1 step waits for you')", "what waits")
-        expect_true(page.text(), "sluice playbook ack example.com three" in page.text())
+        expect_true(page.text(), "sluice playbook ack example.com three --by NAME"
+                    in page.text())
         page.picture(os.path.join(PICTURES, "page-waits.png"))
         redis.command("HSET", "sluice:playbook:example.com", "three",
                       f"9\tf\t{now}\t{now}\t0\tnadia\tno route to host")

@@ -125,44 +125,6 @@ def test_bystar_to_an_own_server():
         expect_moved(play, services)
 
 
-MOVE = ["services-off", "submission-off", "smtp-on", "dns-change", "move", "ledger",
-        "imap-dns", "test-imap", "test-submission", "test-old", "test-new"]
-
-
-def picture(play, services):
-    """What a rollback has to restore."""
-    return (play.zone(), play.homes(), accepts(("127.0.0.1", services.old_imap)),
-            accepts(("127.0.0.1", services.old_submission)))
-
-
-def test_rollback_from_every_step():
-    """Each step of the move is killed when it has begun, and the run is rolled back
-    to before the move; at the end everything, with the TTLs."""
-    context, state = case()
-    with context as play:
-        services = state["services"]
-        beginning = picture(play, services)
-        start(play, services)
-        play.go(to="told")
-        play.acknowledge("told")
-        killer = play.killer()
-        before = None
-        for step in MOVE:
-            if before is None:
-                before = picture(play, services)
-            killer.until(step)
-            play.rollback("--to", "services-off")
-            expect(f"after rollback from {step}", picture(play, services), before)
-        # In the middle of what takes longest: locked, and not yet flipped.
-        killer.until("move", lambda: "l" in play.homes().values())
-        play.rollback("--to", "services-off")
-        expect("after rollback from locked", picture(play, services), before)
-        play.go(to="told-done")
-        expect("moved", set(play.homes().values()), {"n"})
-        play.rollback()
-        expect("all of it", picture(play, services), beginning)
-
-
 def copy_as_the_provider_does(lab):
     for box in BOXES:
         subprocess.run(lab.old.sluice.sync, check=True, timeout=60,

@@ -215,6 +215,29 @@ def test_interrupted_by_a_signal():
         expect("the step", book.states()["one"], "running")
 
 
+def test_as_far_as_a_step():
+    with book_case() as book:
+        book.start()
+        unknown = book("run", DOMAIN, "--to", "twi")
+        expect_true(f"unknown: {unknown.err}", unknown.code == 64 and
+                    'no step "twi"' in unknown.err)
+        expect("nothing was done", book.trace(), [])
+        expect("a person comes before it", book("run", DOMAIN, "--to", "two").code, 75)
+        book.ack()
+        dry = book("run", DOMAIN, "--to", "two", "--dry-run")
+        expect_true(f"its checks are not made: {dry.out}", "two" not in dry.out)
+        for _ in range(2):
+            said = book("run", DOMAIN, "--to", "two")
+            expect(f"as far as that ({said.err})", said.code, 0)
+            expect_true(said.out, "all before step two is done" in said.out)
+        expect("and no further", book.trace(), ["do-one hello"])
+        expect("to the end", book("run", DOMAIN, "--wait").code, 0)
+        expect("what is done is not done again",
+               (book("run", DOMAIN, "--to", "two").code, len(book.trace())), (0, 5))
+        expect("nor is the run open again", book("status", DOMAIN, "--json").json["state"],
+               "finished")
+
+
 def test_rollback():
     with book_case() as book:
         book.start()

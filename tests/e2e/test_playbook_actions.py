@@ -615,6 +615,14 @@ def check_autodiscover(actions):
         web.pages["/other.xml"] = (401, {"WWW-Authenticate": "Basic"}, "")
         contains("a login that is refused", actions.bad(*step), "(0 answer)")
         contains("it says so", actions.log(), "it refuses the login")
+        odd = f"a&b+c@{DOMAIN}"
+        web.pages[outlook] = lambda method, path, headers, body: (
+            200, {}, outlook_answer(("imap.new.test", 993)) if
+            f"<EMailAddress>{odd.replace('&', '&amp;')}<" in body.decode() else "")
+        contains("an odd address", actions.good(
+            step[0], actions.people("odd.csv", odd), *step[2:]), "1 of 1 ways")
+        expect("in the URL", [path for _, path, _ in web.asked if path.startswith(mozilla)][-1],
+               f"{mozilla}?emailaddress=a%26b%2Bc@{DOMAIN}")
     # By DNS alone.
     lab.dns.set(DOMAIN, "_imaps._tcp", 1, "SRV", "0 1 993 imap.new.test.")
     contains("SRV", actions.good(*step), "1 of 1 ways that mail programs ask name "

@@ -25,6 +25,7 @@ static void check_again(const struct dns_snap *snap)
     }
     HOLDS(again.writes.count == snap->writes.count);
     HOLDS(again.written.count == snap->written.count);
+    HOLDS(again.wild.count == snap->wild.count);
     free(text);
     dns_snap_free(&again);
 }

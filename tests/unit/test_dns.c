@@ -173,6 +173,7 @@ static void test_snapshots(void)
     CU_ASSERT_TRUE(dns_questions_add(&snap.writes, "a.test", DNS_MX));
     CU_ASSERT_TRUE(dns_questions_add(&snap.writes, "a.test", DNS_TXT));
     add(&snap.written, "a.test", DNS_MX, 600, "10 new.");
+    add(&snap.wild, "imap.a.test", DNS_A, 7200, "192.0.2.1");
     char *text = dns_snap_format(&snap, "a.test");
     CU_ASSERT_PTR_NOT_NULL_FATAL(text);
     CU_ASSERT_PTR_NULL(dns_snap_parse(text, &got));
@@ -183,6 +184,7 @@ static void test_snapshots(void)
     CHECK_STR("text", got.sets.items[1].values[0], snap.sets.items[1].values[0]);
     CHECK_INT("writes", got.writes.count, 2);
     CHECK_INT("written: one of them is removed", got.written.count, 1);
+    CHECK_INT("of wildcards", got.wild.count == 1 ? got.wild.items[0].ttl : 0, 7200);
     CHECK_STR("as", got.written.items[0].values[0], "10 new.");
     dns_snap_free(&got);
     got = (struct dns_snap){ 0 };
@@ -268,6 +270,17 @@ static void test_quiet(void)
     CHECK_INT("twice", dns_snap_quiet(snaps + 1, 2, &planned, 90000, &ttl), 90000 + 1200);
     CHECK_INT("nothing old", dns_snap_quiet(snaps + 2, 1, &planned, 90000, &ttl), 0);
     CU_ASSERT_PTR_EQUAL(dns_snap_last_old(snaps, 3, &planned), &snaps[1]);
+    dns_sets_free(&planned);
+    /* An address in the place of which a CNAME comes, and what a wildcard made. */
+    add(&planned, "imap", DNS_CNAME, 600, "new.");
+    add(&snaps[0].sets, "imap", DNS_A, 7200, "192.0.2.1");
+    add(&snaps[1].sets, "imap", DNS_A, 600, "192.0.2.1");
+    add(&snaps[2].wild, "imap", DNS_A, 3600, "192.0.2.1");
+    CHECK_INT("the address's", dns_snap_quiet(snaps, 1, &planned, 3000, &ttl),
+              3000 + 2 * 7200);
+    CHECK_INT("lowered", dns_snap_lowered(snaps, 2, &planned, 3000, &ttl), 2000 + 7200);
+    CHECK_INT("the wildcard's", dns_snap_quiet(snaps + 2, 1, &planned, 3000, &ttl),
+              3000 + 2 * 3600);
     dns_sets_free(&planned);
     for (size_t i = 0; i < 3; i++)
         dns_snap_free(&snaps[i]);

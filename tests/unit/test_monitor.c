@@ -346,6 +346,12 @@ static const struct {
       "WARNING 2 floaters, 2 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
       "copies; "
       "a.test [192.0.2.25]// 1; a.test [192.0.2.25]//joe 1; u1@example.com 2 sent;" },
+    { "Sendmail, lines that name nobody, or half of him",
+      SM_FROM("1", "<x@a>") SM_TO("", "esmtp", SM_NEW) SM_TO("(,(,(,", "esmtp", SM_NEW)
+          SM_TO("<", "esmtp", SM_NEW) SM_TO("<>", "esmtp", SM_NEW)
+              SM_TO(",", "esmtp", SM_NEW),
+      "WARNING 0 floaters, 0 delivered, 0 waiting, 0 refused, 0 lost, 0 probes, 0 "
+      "copies;" },
     { "Sendmail, by sendmail(1)",
       T "sendmail[1]: " SM ": from=joe, size=9, class=0, nrcpts=1, msgid=<x@a>, "
         "relay=joe@localhost\n" SM_TO("u1", "esmtp", SM_NEW),

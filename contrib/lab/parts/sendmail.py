@@ -46,15 +46,14 @@ import struct
 import threading
 
 from .postfix import Postfix, Reply, transaction
-from .process import Child, accepts, group_alive, run, wait_until
+from .process import Child, accepts, run
 
-PACKAGES = ("sendmail-bin", "sendmail-cf", "rsyslog", "libestr0",
-            "libfastjson4", "liblognorm5")
 MSP_ID = 64990  # of smmsp in the namespace
 
-# What a process sees instead of the host's own; $1 is the directory, $2 and $3 are
-# what it needs of /tmp, $4 where SASL has its plugins and configuration: Sendmail trusts nothing below a directory that everybody may
-# write to, so there is another /tmp with these two alone.
+# What a process sees instead of the host's own; $1 is the directory, $2 and $3
+# are what it needs of /tmp, $4 where SASL has its plugins and its configuration.
+# Sendmail trusts nothing below a directory that everybody may write to, so there
+# is another /tmp with these two alone.
 NAMESPACE = """\
 set -e
 mount -t tmpfs -o mode=755,size=64k none /mnt
@@ -287,8 +286,8 @@ class Sendmail:
 
     def _configure(self):
         filters = "".join(
-            f"INPUT_MAIL_FILTER(`{name}', `S={socket}, F=T, "
-            f"T=C:30s;S:30s;R:30s;E:2m')dnl\n" for name, socket in self.milters)
+            f"INPUT_MAIL_FILTER(`{name}', `S={path}, F=T, "
+            f"T=C:30s;S:30s;R:30s;E:2m')dnl\n" for name, path in self.milters)
         for name, text in (("sendmail", DAEMON_MC), ("submit", SUBMIT_MC)):
             self._write(name + ".mc", text.format(
                 cf=self._program("usr/share/sendmail/cf"),
