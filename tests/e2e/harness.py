@@ -10,8 +10,7 @@ Contract for tests
   with plain_lab() as lab          the mail servers only
   message(id)                      a message with X-Lab-Id and Message-ID
   A test that fails leaves its lab's directory in place, and the last lines of
-  the lab's logs are printed. A file whose tests disturb others sets
-  SERIAL = True: they run alone, after the others.
+  the lab's logs are printed.
 
 As a program: harness.py FILE FUNCTION runs one test. Its stdout is the test's
 log; exit code 0 passed, 1 failed, 77 skipped.

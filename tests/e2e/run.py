@@ -6,8 +6,8 @@ Contract
   SLUICE_BINDIR names the build directory. Each CUnit test and each test_*
   function counts as one test; a unit program that is no CUnit program counts
   by automake's verdict. End-to-end tests run in processes of their own, -j at
-  a time (they mostly wait), each with a time limit; those of a file with
-  SERIAL = True run alone, last. Logs are in BINDIR/e2e-logs, automake's next
+  a time (they mostly wait), each with a time limit; the builds run beside them
+  with what they leave of the processors. Logs are in BINDIR/e2e-logs, automake's next
   to the test programs.
 """
 
@@ -27,6 +27,7 @@ SOURCE = os.path.dirname(os.path.dirname(HERE))
 HARNESS = os.path.join(HERE, "harness.py")
 TEST_LIMIT_S = 420
 CHECK_LIMIT_S = 600
+BUILD_LIMIT_S = 1500
 FUZZ_LIMIT_S = 300
 SHOWN_LINES = 60
 ERROR_LINES = 12
@@ -115,6 +116,13 @@ def cunit_tests(log):
 
 # builds
 
+# Where the kernel shares out processors by session (sched(7), autogroup), nice(1)
+# alone changes nothing.
+WITH_WHAT_IS_LEFT = ["sh", "-c",
+                     "echo 19 2>/dev/null >/proc/self/autogroup || true; "
+                     'exec nice -n 19 "$@"', "sh"]
+
+
 def run_builds(bindir, tally, pattern):
     """Both compilers without a warning; the unit tests under sanitizers."""
     with_sanitizers = (
@@ -131,7 +139,7 @@ def run_builds(bindir, tally, pattern):
             tally.add("skip", name, reason="the source is configured in place")
             continue
         began = time.monotonic()
-        code, output = run_limited(argv, CHECK_LIMIT_S)
+        code, output = run_limited(WITH_WHAT_IS_LEFT + argv, BUILD_LIMIT_S)
         tally.add("FAIL" if code else "ok", name, time.monotonic() - began, "",
                   output if code else "")
 
@@ -166,10 +174,9 @@ def run_fuzz(tally, pattern):
 # end-to-end tests
 
 class Case:
-    def __init__(self, path, function, serial):
+    def __init__(self, path, function):
         self.path = path
         self.function = function
-        self.serial = serial
         stem = os.path.splitext(os.path.basename(path))[0]
         self.name = f"e2e/{stem}:{function}"
 
@@ -179,25 +186,18 @@ def find_cases(pattern):
     for path in sorted(glob.glob(os.path.join(HERE, "test_*.py"))):
         with open(path, encoding="utf-8") as file:
             body = ast.parse(file.read(), path).body
-        serial = any(
-            isinstance(node, ast.Assign) and node.targets[0].id == "SERIAL"
-            for node in body if isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name))
-        cases += [Case(path, node.name, serial) for node in body
+        cases += [Case(path, node.name) for node in body
                   if isinstance(node, ast.FunctionDef)
                   and node.name.startswith("test_")]
     return [case for case in cases if pattern.search(case.name)]
 
 
 def run_e2e(bindir, tally, pattern, jobs):
-    cases = find_cases(pattern)
     logs = os.path.join(bindir, "e2e-logs")
     os.makedirs(logs, exist_ok=True)
-    together = [case for case in cases if not case.serial]
-    for workers, batch in ((jobs, together),
-                           (1, [case for case in cases if case.serial])):
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda case: run_case(case, logs, tally), batch))
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda case: run_case(case, logs, tally),
+                      find_cases(pattern)))
 
 
 def run_case(case, logs, tally):
@@ -279,12 +279,15 @@ def main():
     bindir = os.environ["SLUICE_BINDIR"]
     pattern = re.compile(options.k)
     tally = Tally()
-    if not options.e2e:
-        run_unit(bindir, tally, pattern)
-        run_builds(bindir, tally, pattern)
-        run_fuzz(tally, pattern)
-    if not options.unit:
-        run_e2e(bindir, tally, pattern, options.j)
+    with ThreadPoolExecutor(1) as beside:
+        if not options.e2e:
+            run_unit(bindir, tally, pattern)
+            builds = beside.submit(run_builds, bindir, tally, pattern)
+            run_fuzz(tally, pattern)
+        if not options.unit:
+            run_e2e(bindir, tally, pattern, options.j)
+        if not options.e2e:
+            builds.result()
     return tally.finish()
 
 
