@@ -164,15 +164,30 @@ static size_t without_doubles(struct setup_server *out, size_t count)
     return n;
 }
 
+/* Answers of Exchange name the same few servers over and over. */
+static void make_room(struct setup_server *out, size_t *count, struct setup_server **last,
+                      bool *more)
+{
+    if (*count < SETUP_SERVERS_MAX)
+        return;
+    *count = without_doubles(out, *count);
+    *more = *more || *count == SETUP_SERVERS_MAX;
+    *last = NULL;
+}
+
 size_t setup_servers(const char *text, size_t len,
-                     struct setup_server out[SETUP_SERVERS_MAX])
+                     struct setup_server out[SETUP_SERVERS_MAX], bool *more)
 {
     const char *at = text, *end = text + len;
     struct element element;
     struct setup_server *last = NULL;
     size_t count = 0;
+    *more = false;
     while (next_element(&at, end, &element)) {
-        if (is_called(&element, "server") || is_called(&element, "hostname"))
+        bool is_name = is_called(&element, "server") || is_called(&element, "hostname");
+        if (is_name || ends_in(&element, "url"))
+            make_room(out, &count, &last, more);
+        if (is_name)
             last = add(out, &count, element.text, element.text_len);
         else if (is_called(&element, "port") && last && last->port == 0)
             (void)take_port(element.text, element.text_len, &last->port);

@@ -27,9 +27,9 @@ struct setup_server {
 };
 /* Servers that an answer names: <Server> and <hostname> with the <Port> behind them, and
  * the hosts of https URLs in elements ending in Url. Each once. At most
- * SETUP_SERVERS_MAX; the number. */
+ * SETUP_SERVERS_MAX, *more: there are others; the number. */
 size_t setup_servers(const char *text, size_t len,
-                     struct setup_server out[SETUP_SERVERS_MAX]);
+                     struct setup_server out[SETUP_SERVERS_MAX], bool *more);
 /* The text of the first <RedirectUrl>. false: there is none, or it is too long. */
 bool setup_redirect(const char *text, size_t len, char *out, size_t size);
 

@@ -78,6 +78,8 @@ int command_doctor(struct command_context *context, int argc, char **argv);
 int command_ping(struct command_context *context, int argc, char **argv);
 int command_monitor(struct command_context *context, int argc, char **argv);
 int command_playbook(struct command_context *context, int argc, char **argv);
+/* These words need no configuration: it has neither conf nor store then. */
+bool command_playbook_alone(int argc, char **argv);
 int command_recover(struct command_context *context, int argc, char **argv);
 
 #endif

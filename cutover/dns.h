@@ -57,11 +57,16 @@ bool dns_task_lowered(const struct dns_task *task);
  * TTLs. Gone with every change that apply makes. */
 #define DNS_NOTE_AGREED  "agreed"
 #define DNS_NOTE_LOWERED "lowered"
+/* The snapshot before the last change that a command has taken. */
+#define DNS_NOTE_HANDED "handed"
 /* A document with command, action and domain. */
 doc *dns_task_document(const struct dns_task *task);
 /* What changes, and what stays. */
 void dns_task_print_changes(const struct dns_back *back);
 void dns_task_document_changes(doc *document, const struct dns_back *back);
+/* EXIT_AGAIN after a message when a change that a command has taken is still on its way:
+ * live says nothing then of what the zone will be. */
+int dns_task_handed(const struct dns_task *task, const struct dns_sets *live);
 /* EXIT_CHECK after a message when something stays that sluice wrote. */
 int dns_task_say_left(const struct dns_task *task, const struct dns_back *back);
 

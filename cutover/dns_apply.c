@@ -106,6 +106,16 @@ static int run_command(struct dns_task *task, const char *batch)
     return capture.status == 0 ? EXIT_DONE : capture.status < 0 ? EXIT_AGAIN : EXIT_CHECK;
 }
 
+/* Servers may show the old records for a while, and a way back would find nothing to do. */
+static void note_handed(const struct dns_task *task, const char *name)
+{
+    char path[4096], error[1024];
+    if (!dns_snap_note(task->context->conf, task->domain->name, DNS_NOTE_HANDED, name,
+                       path, sizeof(path), error, sizeof(error)))
+        notice("%s: before the way back, see that the name servers have the change",
+               error);
+}
+
 static bool replaces(const struct dns_changes *changes, const struct dns_set *after)
 {
     for (size_t i = 0; i < changes->count; i++)
@@ -124,7 +134,8 @@ static void add_again(const struct dns_task *task, const struct dns_changes *cha
     char why[DNS_ERROR_MAX];
     for (size_t i = 0; i < changes->count; i++) {
         const struct dns_set *after = &changes->items[i].after;
-        if (after->type != DNS_CNAME || after->count == 0 || !replaces(changes, after))
+        if (after->type != DNS_CNAME || after->count == 0 || !replaces(changes, after) ||
+            dns_changes_keep(&changes->items[i]))
             continue;
         struct dns_change alone = { .before = { .name = after->name, .type = DNS_CNAME },
                                     .after = *after };
@@ -181,6 +192,39 @@ static int send_update(struct dns_task *task, const struct dns_changes *changes,
     }
     message("%s: outcome unknown (%s): run the same command again", text, why);
     return EXIT_AGAIN;
+}
+
+/* Nothing is to be changed, say servers that are not the one that takes updates (a hidden
+ * primary): a change may be on its way to them. So that one is asked, by an update that
+ * has prerequisites alone. */
+static int ask_hidden(struct dns_task *task, const struct dns_sets *live,
+                      const struct dns_changes *changes)
+{
+    const struct conf_dns *dns = &task->context->conf->dns;
+    struct dns_server server;
+    if (dns->command || (!dns->key_file && dns->server.address.family == AF_UNSPEC))
+        return EXIT_DONE; /* updates are sent to none */
+    if (!find_primary(task, live, &server))
+        return EXIT_SERVICE;
+    if (is_asked(&task->look, &server))
+        return EXIT_DONE;
+    struct dns_changes same = { .items = calloc(changes->after.count + 1,
+                                                sizeof(*same.items)) };
+    if (!same.items) {
+        message("out of memory");
+        return EXIT_SERVICE;
+    }
+    for (size_t i = 0; i < changes->after.count; i++) {
+        const struct dns_set *is = &changes->after.items[i];
+        const struct dns_set none = { .name = is->name, .type = is->type };
+        /* Its texts in the strings that are live. */
+        const struct dns_set *set = dns_sets_find(live, is->name, is->type);
+        set = set ? set : &none;
+        same.items[same.count++] = (struct dns_change){ .before = *set, .after = *set };
+    }
+    int code = send_update(task, &same, &server);
+    free(same.items);
+    return code;
 }
 
 static const struct dns_change *change_of(const struct dns_changes *changes,
@@ -377,11 +421,15 @@ static int change(struct dns_task *task, const struct dns_sets *live,
         char *batch = dns_plan_nsupdate(changes, task->look.zone, NULL, 0);
         code = batch ? run_command(task, batch) : EXIT_SERVICE;
         free(batch);
+        if (code == EXIT_DONE)
+            note_handed(task, name);
     } else {
         code = send_update(task, changes, &server);
     }
     if (code == EXIT_DONE)
         code = wait_for_servers(task, changes, by_command ? NULL : &server, true);
+    if (code == EXIT_DONE)
+        dns_snap_forget(task->context->conf, task->domain->name, DNS_NOTE_HANDED);
     return code == EXIT_DONE ? keep_after(task) : code;
 }
 
@@ -445,10 +493,15 @@ int dns_apply(struct dns_task *task)
     if (code == EXIT_DONE) {
         dns_task_print_changes(&back);
         fflush(stdout);
-        if (back.changes.count > 0)
+        if (back.changes.count > 0) {
             code = change(task, &live, &back.changes, name);
-        else if (!task->context->dry_run)
-            code = wait_for_servers(task, &back.changes, NULL, false);
+        } else if (!task->context->dry_run) {
+            code = dns_task_handed(task, &live);
+            if (code == EXIT_DONE)
+                code = ask_hidden(task, &live, &back.changes);
+            if (code == EXIT_DONE)
+                code = wait_for_servers(task, &back.changes, NULL, false);
+        }
     }
     if (code == EXIT_DONE) {
         show_done(task, &back, name);

@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "dns.h"
+
+#define HANDED_S 3600 /* what has not come by then is not waited for */
 
 /* ---- what to change ------------------------------------------------------- */
 
@@ -50,6 +53,40 @@ int dns_task_changes(struct dns_task *task, struct dns_back *out)
     }
     dns_sets_free(&live);
     return code;
+}
+
+/* Whether all is live that was written after this snapshot. */
+static bool has_arrived(const struct dns_snap *snap, const struct dns_sets *live)
+{
+    const struct dns_set none = { 0 };
+    for (size_t i = 0; i < snap->writes.count; i++) {
+        const char *name = snap->writes.items[i].name;
+        enum dns_type type = snap->writes.items[i].type;
+        const struct dns_set *is = dns_sets_find(live, name, type);
+        const struct dns_set *wrote = dns_sets_find(&snap->written, name, type);
+        if (!dns_set_same(is ? is : &none, wrote ? wrote : &none))
+            return false;
+    }
+    return true;
+}
+
+int dns_task_handed(const struct dns_task *task, const struct dns_sets *live)
+{
+    const struct conf *conf = task->context->conf;
+    const char *domain = task->domain->name;
+    char *name = dns_snap_noted(conf, domain, DNS_NOTE_HANDED);
+    const struct dns_snap *snap = NULL;
+    for (size_t i = 0; name && conf->dns.command && i < task->snap_count; i++)
+        if (strcmp(task->snaps[i].name, name) == 0)
+            snap = &task->snaps[i];
+    free(name);
+    if (!snap || snap->taken + HANDED_S < (int64_t)time(NULL) || has_arrived(snap, live))
+        return EXIT_DONE;
+    message("nothing was changed: %s has taken the change after snapshot %s, and the "
+            "name servers do not have it yet: when sluice dns check %s shows it, or an "
+            "hour after it, run the same command again",
+            conf->dns.command[0], snap->name, domain);
+    return EXIT_AGAIN;
 }
 
 /* ---- showing it ----------------------------------------------------------- */

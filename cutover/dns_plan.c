@@ -290,6 +290,12 @@ void dns_changes_free(struct dns_changes *changes)
     *changes = (struct dns_changes){ 0 };
 }
 
+bool dns_changes_keep(const struct dns_change *change)
+{
+    return dns_set_same(&change->before, &change->after) &&
+           change->before.ttl == change->after.ttl;
+}
+
 bool dns_changes_need_unused(const struct dns_changes *changes, size_t change)
 {
     const struct dns_set *after = &changes->items[change].after;

@@ -81,6 +81,8 @@ bool dns_plan_of_snapshot(const struct dns_questions *asked,
  * those that live has otherwise. false: no memory. */
 bool dns_changes_collect(const struct dns_sets *live, struct dns_changes *out);
 void dns_changes_free(struct dns_changes *changes);
+/* Whether it is none: the same records before and after, to be a prerequisite alone. */
+bool dns_changes_keep(const struct dns_change *change);
 /* Whether this change, a CNAME where nothing was, may only be made while its name has no
  * records at all; there are types that sluice does not ask about. */
 bool dns_changes_need_unused(const struct dns_changes *changes, size_t change);

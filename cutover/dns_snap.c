@@ -17,6 +17,7 @@
 #include "write_all.h"
 
 #define SUFFIX ".zone"
+#define STAMP  16 /* characters of a time in a name */
 
 void dns_snap_free_all(struct dns_snap *snaps, size_t count)
 {
@@ -120,6 +121,47 @@ static bool place(const struct conf *conf, const char *domain, const char *name,
     return ok && sync_directory(conf, domain);
 }
 
+static int is_snapshot(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name), tail = strlen(SUFFIX);
+    return entry->d_name[0] != '.' && len > tail && len < 64 &&
+           strcmp(entry->d_name + len - tail, SUFFIX) == 0;
+}
+
+/* "20240531T030405Z" */
+static bool is_stamp(const char *text)
+{
+    static const char form[] = "00000000T000000Z";
+    for (size_t i = 0; i < STAMP; i++)
+        if (form[i] == '0' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
+            return false;
+    return true;
+}
+
+/* Names are in the order in which they are taken, also when the clock was set back: then
+ * the last one's time is gone on with. Returns the number to begin with. */
+static int after_the_last(const struct conf *conf, const char *domain, char stamp[32])
+{
+    char path[4096];
+    struct dirent **names = NULL;
+    int number = 1;
+    int n = path_of(conf, domain, "", path, sizeof(path))
+                ? scandir(path, &names, is_snapshot, alphasort)
+                : 0;
+    for (int i = 0; i < n; i++) {
+        const char *name = names[i]->d_name;
+        if (is_stamp(name) && strncmp(name, stamp, STAMP) > 0) {
+            memcpy(stamp, name, STAMP);
+            number = 1;
+        }
+        if (name[0] == stamp[0] && strncmp(name, stamp, STAMP) == 0)
+            number = name[STAMP] == '_' ? (int)strtol(name + STAMP + 1, NULL, 10) + 1 : 2;
+        free(names[i]);
+    }
+    free(names);
+    return number;
+}
+
 bool dns_snap_write(const struct conf *conf, const char *domain, struct dns_snap *snap,
                     char *error, size_t error_size)
 {
@@ -135,7 +177,9 @@ bool dns_snap_write(const struct conf *conf, const char *domain, struct dns_snap
     }
     time_stamp(snap->taken, stamp);
     bool ok = false;
-    for (int i = 1; i < 1000 && !ok; i++) { /* several within one second */
+    int first = after_the_last(conf, domain, stamp);
+    errno = EEXIST;
+    for (int i = first; i < 1000 && !ok; i++) {
         if (i == 1)
             snprintf(snap->name, sizeof(snap->name), "%s", stamp);
         else
@@ -161,11 +205,26 @@ bool dns_snap_note(const struct conf *conf, const char *domain, const char *name
            fail(error, error_size, path, strerror(errno));
 }
 
+/* state-dir belongs to the daemons' user, who must not tell root what was live: a file of
+ * somebody else, or one that others may write to, is none. Nor may it be waited for. */
+static FILE *open_own(const char *path)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    bool own = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
+               (info.st_uid == 0 || info.st_uid == geteuid()) &&
+               !(info.st_mode & (S_IWGRP | S_IWOTH));
+    FILE *file = own ? fdopen(fd, "r") : NULL;
+    if (!file && fd >= 0)
+        close(fd);
+    return file;
+}
+
 static char *read_text(const char *path)
 {
     char *text = NULL;
     size_t used = 0, n;
-    FILE *file = fopen(path, "re");
+    FILE *file = open_own(path);
     if (file && (text = malloc(DNS_SNAP_MAX + 1))) {
         while (used < DNS_SNAP_MAX &&
                (n = fread(text + used, 1, DNS_SNAP_MAX - used, file)) > 0)
@@ -194,13 +253,6 @@ void dns_snap_forget(const struct conf *conf, const char *domain, const char *na
         unlink(path);
 }
 
-static int is_snapshot(const struct dirent *entry)
-{
-    size_t len = strlen(entry->d_name), tail = strlen(SUFFIX);
-    return entry->d_name[0] != '.' && len > tail && len < 64 &&
-           strcmp(entry->d_name + len - tail, SUFFIX) == 0;
-}
-
 bool dns_snap_read(const struct conf *conf, const char *domain, struct dns_snap **out,
                    size_t *count, char *error, size_t error_size)
 {
@@ -223,10 +275,12 @@ bool dns_snap_read(const struct conf *conf, const char *domain, struct dns_snap 
             struct dns_snap *snap = &(*out)[(*count)++];
             snprintf(snap->name, sizeof(snap->name), "%.*s",
                      (int)(strlen(names[i]->d_name) - strlen(SUFFIX)), names[i]->d_name);
-            const char *wrong = text ? dns_snap_parse(text, snap) : "cannot be read";
+            const char *wrong = text ? dns_snap_parse(text, snap)
+                                     : "cannot be read, or somebody else may have "
+                                       "written it: chown it and chmod go-w, or";
             if (wrong) {
-                snprintf(error, error_size, "%s/%s %s: move it out of there", path,
-                         names[i]->d_name, wrong);
+                snprintf(error, error_size, "%s/%s %s%s move it out of there", path,
+                         names[i]->d_name, wrong, text ? ":" : "");
                 ok = false;
             }
         }

@@ -77,12 +77,13 @@ static bool fill_update(const struct dns_changes *changes, ldns_rr_list *prerequ
     for (size_t i = 0; ok && i < changes->count; i++)
         ok = push_prerequisites(changes, i, prerequisites);
     for (size_t i = 0; ok && i < changes->count; i++)
-        if (changes->items[i].before.count > 0)
+        if (changes->items[i].before.count > 0 && !dns_changes_keep(&changes->items[i]))
             ok = push_bare(updates, changes->items[i].before.name,
                            dns_ldns_type(changes->items[i].before.type),
                            LDNS_RR_CLASS_ANY);
     for (size_t i = 0; ok && i < changes->count; i++)
-        ok = push_records(updates, &changes->items[i].after, true);
+        ok = dns_changes_keep(&changes->items[i]) ||
+             push_records(updates, &changes->items[i].after, true);
     return ok;
 }
 

@@ -6,6 +6,7 @@
 
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #define BLANKS " \t\r\n"
 
@@ -82,21 +83,36 @@ bool imapline_literal(const char *line, uint64_t *size)
     return at == line + len - 1;
 }
 
+/* The next that is not 0 and fits; 0: no more. */
+static uint32_t next_number(const char **text)
+{
+    uint64_t number;
+
+    do {
+        *text += strspn(*text, " ");
+        if (!take_number(text, &number))
+            return 0;
+    } while (number == 0 || number > UINT32_MAX);
+    return (uint32_t)number;
+}
+
 size_t imapline_numbers(const char *text, uint32_t *out, size_t max)
 {
     size_t count = 0;
-    uint64_t number;
 
-    for (;;) {
-        while (*text == ' ')
-            text++;
-        if (!take_number(&text, &number))
-            return count;
-        if (number == 0 || number > UINT32_MAX)
-            continue;
+    for (uint32_t number; (number = next_number(&text)) != 0; count++)
         if (count < max)
-            out[count] = (uint32_t)number;
-        count++;
+            out[count] = number;
+    return count;
+}
+
+void imapline_range(const char *text, uint32_t *first, uint32_t *last)
+{
+    for (uint32_t number; (number = next_number(&text)) != 0;) {
+        if (*first == 0 || number < *first)
+            *first = number;
+        if (number > *last)
+            *last = number;
     }
 }
 
@@ -120,6 +136,63 @@ bool imapline_item(const char *text, const char *word, uint64_t *number)
     const char *at = find_word(text, word);
 
     return at && *at++ == ' ' && take_number(&at, number);
+}
+
+/* So many digits (the first may be a blank), at most max; -1: something else. */
+static int fixed_number(const char *at, int len, int max)
+{
+    int number = 0;
+
+    for (int i = 0; i < len; i++) {
+        if (!is_digit(at[i]) && (i > 0 || at[i] != ' '))
+            return -1;
+        number = number * 10 + (at[i] == ' ' ? 0 : at[i] - '0');
+    }
+    return number <= max ? number : -1;
+}
+
+static int month_number(const char *at)
+{
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+    for (int i = 0; i < 12; i++)
+        if (strncasecmp(at, months + 3 * i, 3) == 0)
+            return i;
+    return -1;
+}
+
+/* date-time of RFC 3501 without its quotes. */
+static bool take_time(const char *at, int64_t *out)
+{
+    static const char form[] = "dd-mmm-yyyy hh:mm:ss +hhmm\"";
+    size_t len = sizeof(form) - 1;
+
+    if (strnlen(at, len) < len)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (strchr("-: \"", form[i]) && at[i] != form[i])
+            return false;
+    struct tm tm = { .tm_mday = fixed_number(at, 2, 31),
+                     .tm_mon = month_number(at + 3),
+                     .tm_year = fixed_number(at + 7, 4, 9999) - 1900,
+                     .tm_hour = fixed_number(at + 12, 2, 23),
+                     .tm_min = fixed_number(at + 15, 2, 59),
+                     .tm_sec = fixed_number(at + 18, 2, 60) };
+    int hours = fixed_number(at + 22, 2, 23), minutes = fixed_number(at + 24, 2, 59);
+    if (tm.tm_mday < 1 || tm.tm_mon < 0 || tm.tm_year < 0 || tm.tm_hour < 0 ||
+        tm.tm_min < 0 || tm.tm_sec < 0 || hours < 0 || minutes < 0 ||
+        (at[21] != '+' && at[21] != '-'))
+        return false;
+    int zone = hours * 3600 + minutes * 60;
+    *out = (int64_t)timegm(&tm) - (at[21] == '-' ? -zone : zone);
+    return true;
+}
+
+bool imapline_time(const char *text, const char *word, int64_t *out)
+{
+    const char *at = find_word(text, word);
+
+    return at && strncmp(at, " \"", 2) == 0 && take_time(at + 2, out);
 }
 
 bool imapline_has(const char *text, const char *word)

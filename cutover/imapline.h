@@ -25,9 +25,14 @@ const char *imapline_untagged(const char *line, const char *word, uint64_t *numb
 bool imapline_literal(const char *line, uint64_t *size);
 /* The numbers of " 3 7 9", behind "* SEARCH": those that are not 0 and fit. */
 size_t imapline_numbers(const char *text, uint32_t *out, size_t max);
+/* The least and the greatest of such numbers, and of *first (0: none yet) and *last. */
+void imapline_range(const char *text, uint32_t *first, uint32_t *last);
 /* The number behind a word in a list, "MESSAGES 3 SIZE 12" or "(UID 3 RFC822.SIZE
  * 12)"; false: it is not there. */
 bool imapline_item(const char *text, const char *word, uint64_t *number);
+/* The date and time behind a word in a list, "INTERNALDATE "22-Nov-2026 14:07:47 +0100"",
+ * as unix s; false: there is none. */
+bool imapline_time(const char *text, const char *word, int64_t *out);
 /* Whether a word stands in a list of words, whatever its case. */
 bool imapline_has(const char *text, const char *word);
 /* The text behind "* LIST": the folder's name, by then unquoted, or *literal. false:

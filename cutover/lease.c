@@ -16,7 +16,8 @@
 #define RENEWALS 6 /* in the time it lasts */
 #define PROCESS  " (pid %ld at %08" PRIx32 ")"
 
-/* A number for the processes that kill(2) can see here. */
+/* A number for the processes that kill(2) can see here; 0: not known, as without /proc,
+ * where all hosts would look the same. */
 static uint32_t process_space(void)
 {
     char text[80] = "";
@@ -27,8 +28,9 @@ static uint32_t process_space(void)
     if (file)
         fclose(file);
     size_t len = strlen(text);
-    if (stat("/proc/self/ns/pid", &info) == 0)
-        (void)snprintf(text + len, sizeof(text) - len, "%ju", (uintmax_t)info.st_ino);
+    if (len == 0 || stat("/proc/self/ns/pid", &info) != 0)
+        return 0;
+    (void)snprintf(text + len, sizeof(text) - len, "%ju", (uintmax_t)info.st_ino);
     return (uint32_t)fnv_fold(fnv_hash(0, text, strlen(text)));
 }
 
@@ -50,7 +52,7 @@ static long other_pid(const struct lease *lease)
     int end = 0;
     bool ok = at && at > lease->other &&
               sscanf(at - 1, " (pid %ld at %8" SCNx32 ")%n", &pid, &space, &end) == 2 &&
-              end > 0 && space == process_space();
+              end > 0 && space != 0 && space == process_space();
     return ok && pid > 1 ? pid : 0;
 }
 

@@ -190,11 +190,9 @@ enum log_source_result log_source_next(struct log_source *s, const char **text,
 {
     if (!s->opened && !log_source_open(s))
         return LOG_SOURCE_FAILED;
-    if (s->rested && s->file_count > 0 && !log_source_is_unchanged(s)) {
-        s->counts->truncated++;
-        if (!log_source_open_again(s))
-            return LOG_SOURCE_FAILED;
-    }
+    if (s->rested && s->file_count > 0 && !log_source_is_unchanged(s) &&
+        !log_source_open_truncated(s))
+        return LOG_SOURCE_FAILED;
     s->rested = false;
     for (;;) {
         if (buffered_line(s, text, len))

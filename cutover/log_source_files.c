@@ -303,6 +303,14 @@ bool log_source_open_again(struct log_source *s)
     return log_source_open(s);
 }
 
+/* What was not read yet may be gone: it is lost unless a rotated copy has our place. */
+bool log_source_open_truncated(struct log_source *s)
+{
+    s->counts->truncated++;
+    s->was_open = false;
+    return log_source_open_again(s);
+}
+
 enum log_source_news log_source_look(struct log_source *s)
 {
     struct stat st, own;
@@ -311,10 +319,9 @@ enum log_source_news log_source_look(struct log_source *s)
                : log_source_open(s)
                    ? (s->file_count ? LOG_SOURCE_NEW_FILES : LOG_SOURCE_NO_NEWS)
                    : LOG_SOURCE_NEWS_FAILED;
-    if (!log_source_is_unchanged(s)) {
-        s->counts->truncated++;
-        return log_source_open_again(s) ? LOG_SOURCE_NEW_FILES : LOG_SOURCE_NEWS_FAILED;
-    }
+    if (!log_source_is_unchanged(s))
+        return log_source_open_truncated(s) ? LOG_SOURCE_NEW_FILES
+                                            : LOG_SOURCE_NEWS_FAILED;
     if (stat(s->path, &st) < 0 || st.st_size == 0)
         return LOG_SOURCE_NO_NEWS;
     if (fstat(log_file_fd(s->files[s->file_count - 1]), &own) == 0 &&

@@ -14,6 +14,8 @@ bool log_source_failed(struct log_source *source, const char *path, int error);
 bool log_source_open(struct log_source *source);
 /* Finds the place again among the files as they are named now. */
 bool log_source_open_again(struct log_source *source);
+/* The same, of one that was truncated while it was open. */
+bool log_source_open_truncated(struct log_source *source);
 /* The oldest one is read through. */
 void log_source_pop(struct log_source *source);
 void log_source_close_files(struct log_source *source);

@@ -119,6 +119,10 @@ struct mail_search {
 enum mail_result mail_imap_search(struct mail_imap *imap, struct mail_call *call,
                                   const struct mail_search *search, uint32_t *uids,
                                   size_t max, size_t *count);
+/* How many messages of the folder came at that time (INTERNALDATE, unix s) or later;
+ * those marked as deleted count, too. */
+enum mail_result mail_imap_came_since(struct mail_imap *imap, struct mail_call *call,
+                                      int64_t since, uint64_t *count);
 /* The value of a header field, unfolded; "" when there is none. One that is longer
  * than size is cut. */
 enum mail_result mail_imap_field(struct mail_imap *imap, struct mail_call *call,

@@ -2,8 +2,8 @@
  * mailimap: the IMAP commands (RFC 3501) that mailclient.h offers, over a connection
  * that is logged in (mailclient.c); one at a time (imapdialog.c).
  *
- * Limits: the answer to one command of 1 MB (of the sizes of all messages of a folder:
- * 256 MB).
+ * Limits: the answer to one command of 1 MB (of the sizes or times of all messages of a
+ * folder: 256 MB). A search answers in one line, which 9000 messages or more fill.
  */
 #include "imapdialog.h"
 
@@ -19,6 +19,7 @@
 #define SIZES_MAX   (256 << 20)
 #define QUOTED_MAX  1024
 #define UIDS_A_CALL 100
+#define DAY_S       86400
 
 static enum mail_result no_name(struct mail_imap *imap, struct mail_call *call,
                                 const char *name)
@@ -163,6 +164,56 @@ enum mail_result mail_imap_search(struct mail_imap *imap, struct mail_call *call
                                         search->field ? "HEADER " : "TEXT",
                                         search->field ? search->field : "", quoted);
     *count = end == MAIL_DONE ? list.count : 0;
+    return end;
+}
+
+struct uid_range {
+    uint32_t first, last; /* first 0: none */
+};
+
+static void take_range(void *context, const struct mail_imap *imap)
+{
+    struct uid_range *range = context;
+    const char *text = imapline_untagged(imap->line, "SEARCH", NULL);
+
+    if (text)
+        imapline_range(text, &range->first, &range->last);
+}
+
+struct since_count {
+    int64_t since;
+    uint64_t count;
+};
+
+static void take_arrival(void *context, const struct mail_imap *imap)
+{
+    struct since_count *late = context;
+    const char *text = imapline_untagged(imap->line, "FETCH", NULL);
+    int64_t when;
+
+    if (text && imapline_time(text, "INTERNALDATE", &when))
+        late->count += when >= late->since;
+}
+
+/* SINCE compares the server's own dates, whatever zone they are of: asked for from the
+ * day before on, and what that finds is looked at by the second. */
+enum mail_result mail_imap_came_since(struct mail_imap *imap, struct mail_call *call,
+                                      int64_t since, uint64_t *count)
+{
+    struct uid_range range = { 0 };
+    struct since_count late = { .since = since };
+    char words[40];
+
+    *count = 0;
+    if (!since_words(since > DAY_S ? since - DAY_S : 1, words))
+        return no_name(imap, call, "the time");
+    enum mail_result end =
+        imap_command(imap, call, ANSWER_MAX, take_range, &range, "UID SEARCH%s", words);
+    if (end == MAIL_DONE && range.first > 0)
+        end = imap_command(imap, call, SIZES_MAX, take_arrival, &late,
+                           "UID FETCH %" PRIu32 ":%" PRIu32 " (INTERNALDATE)",
+                           range.first, range.last);
+    *count = late.count;
     return end;
 }
 

@@ -6,7 +6,7 @@
  * Here is the table of commands, the options that all of them take (before or
  * after the command's name), and --help, which prints what the table says. The
  * configuration is read and the store made (not connected) before a command
- * runs; what it returns is the exit code, see command.h.
+ * runs, unless its words need neither; what it returns is the exit code, see command.h.
  *
  * SIGPIPE is ignored: "sluice held | head" ends by the failed write, and a
  * connection that Redis closes is an error of that call and not our end.
@@ -304,6 +304,8 @@ static int run_command(const struct command *command, const struct shared *share
         .json = shared->json,
         .dry_run = shared->dry_run,
     };
+    if (command->run == command_playbook && command_playbook_alone(argc, argv))
+        return command->run(&context, argc, argv);
     context.conf = conf_load(shared->conf_path, error, sizeof(error));
     if (!context.conf) {
         message("%s", error);

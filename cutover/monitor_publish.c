@@ -64,9 +64,13 @@ static size_t shorten(struct monitor_domain *sums, size_t n,
         else
             add(&rest, sums[i].last, sums[i].waiting);
     }
-    /* Floaters whose mailboxes found no row: of any domain. */
-    if (totals->rows_left > 0)
-        add(&rest, seconds(monitor_last(view, &totals->tally)), 0);
+    /* Floaters whose mailboxes found no row: of any domain, of these too. */
+    if (totals->rows_left > 0) {
+        const int64_t last = seconds(monitor_last(view, &totals->tally));
+        for (size_t i = 0; i < kept; i++)
+            add(&sums[i], last, 0);
+        add(&rest, last, 0);
+    }
     if (rest.last > 0 || rest.waiting > 0)
         sums[kept++] = rest;
     return kept;

@@ -567,7 +567,7 @@ bool doc_print(doc *document)
         putchar('\n');
     }
     out.document_done = true;
-    if (!fine)
+    if (!fine && !ferror(stdout)) /* out_finish() says that */
         message("out of memory: no document");
     json_decref(document);
     return fine;

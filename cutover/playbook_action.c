@@ -151,7 +151,7 @@ static const struct action actions[] = {
     { { "autodiscover", ACTION_CHECK, 2, 6, "FILE.csv NEW-HOST:PORT [names=NAME,...] [not=OLD-HOST:PORT] [at=HOST:PORT] [ca=FILE]" }, "Autodiscover, autoconfig or SRV records name the new server, and none the old one", action_autodiscover },
     { { "imap-login", ACTION_CHECK, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "every account of address,password logs in", action_imap_login },
     { { "imap-sizes", ACTION_WRITE, 2, 4, "HOST:PORT FILE.csv [TLS]" }, "<step>.csv: folders, messages, bytes of each", action_imap_sizes },
-    { { "counts", ACTION_CHECK, 3, 5, "OLD-HOST:PORT NEW-HOST:PORT FILE.csv [TLS]" }, "<step>.csv: no mailbox has fewer messages on the new side", action_counts },
+    { { "counts", ACTION_CHECK, 3, 6, "OLD-HOST:PORT NEW-HOST:PORT FILE.csv [copied=STEP] [TLS]" }, "<step>.csv: no mailbox has fewer messages on the new side, but what came since that step copied it", action_counts },
     { { "backup", ACTION_CHECK, 3, 7, "DIRECTORY HOST:PORT FILE.csv [newer=TIME] [TLS]" }, "<step>.csv: the backup of each mailbox has as many messages as the server, each can be read", action_backup },
     { { "flow", ACTION_CHECK, 3, 7, "SMTP-HOST:PORT IMAP-HOST:PORT FILE.csv [within=TIME] [not-through=NAME] [TLS]" }, "a message arrives in the first mailbox of the file", action_flow },
     { { "catchall", ACTION_CHECK, 1, 6, "HOST:PORT [IMAP-HOST:PORT FILE.csv [within=TIME] [TLS]]" }, "an address that nobody has is refused, or its mail returned to that mailbox", action_catchall },

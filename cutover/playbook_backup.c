@@ -7,10 +7,11 @@
  *     DOMAIN/LOCAL/, DOMAIN/LOCAL.mbox
  * in small letters, as they stand in the list. A backup of another form is restored into
  * such a directory first, which shows that it can be. A mailbox is good when it has as
- * many messages as the server, less those that came on the day of its newest message or
- * later, and each of them can be read and is not empty. Nothing is followed out of the
- * directory. Depth and number of files have limits. In a rehearsal the pilot group alone
- * is looked at.
+ * many messages as the server, less those that came on the day (UTC) of its newest
+ * message or later, and each of them can be read and is not empty. One without any
+ * message is of the second when its file, or one of its directories, was last written:
+ * what came after that is not counted. Nothing is followed out of the directory. Depth
+ * and number of files have limits. In a rehearsal the pilot group alone is looked at.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -32,11 +33,13 @@
 #define BAD_MAX   20
 #define CHUNK     65536
 #define FIGURE    24
+#define DAY_S     86400
 
 struct found {
     uint64_t messages, bytes, broken;
     uint64_t files;  /* of any kind */
-    int64_t newest;  /* mtime */
+    int64_t newest;  /* mtime, of its messages */
+    int64_t written; /* mtime, of its directories or the mbox file */
     char wrong[400]; /* the first that is broken */
 };
 
@@ -44,6 +47,7 @@ struct check {
     const char *directory;
     struct mail_place place;
     const struct target *pilots; /* NULL: everybody */
+    size_t least;                /* so many must be in the list: the pilot group */
     int64_t not_before;          /* newer=: unix s; 0: any age */
     FILE *out;
     size_t good, bad;
@@ -64,6 +68,13 @@ static void add_time(struct found *found, const struct stat *info)
     if ((int64_t)info->st_mtime > found->newest)
         found->newest = (int64_t)info->st_mtime;
     found->bytes += (uint64_t)info->st_size;
+}
+
+/* Of a directory, or of a mbox file. */
+static void add_written(struct found *found, const struct stat *info)
+{
+    if ((int64_t)info->st_mtime > found->written)
+        found->written = (int64_t)info->st_mtime;
 }
 
 /* A message of a Maildir: its beginning is read. */
@@ -123,10 +134,12 @@ static void take_mbox(struct found *found, int directory, const char *name)
     ssize_t n = -1;
     while (is_file && !command_stopped() && (n = read(fd, text, sizeof(text))) > 0)
         count_messages(&mbox, text, (size_t)n, &found->messages);
-    if (n < 0)
+    if (n < 0) {
         add_broken(found, name, fd >= 0 && !is_file ? "is no file" : strerror(errno));
-    else
+    } else {
+        add_written(found, &info);
         add_time(found, &info);
+    }
     if (fd >= 0)
         close(fd);
 }
@@ -152,6 +165,9 @@ static void walk(struct found *found, int parent, const char *name, int depth)
                  : openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
     bool is_mail = strcmp(name, "cur") == 0 || strcmp(name, "new") == 0;
+    struct stat info;
+    if (fd >= 0 && fstat(fd, &info) == 0)
+        add_written(found, &info);
     if (!directory) {
         add_broken(found, name, depth > DEPTH_MAX ? "too deep" : strerror(errno));
         if (fd >= 0)
@@ -191,7 +207,7 @@ static bool read_backup(const char *path, const char *address, struct found *fou
     char names[4][2 * ADDR_TEXT_MAX + 8];
     const char *at = strrchr(address, '@');
     int local = at ? (int)(at - address) : 0;
-    int top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int top = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), below = -1;
     bool is_there = false;
     *found = (struct found){ 0 };
     if (top < 0 || !at || strchr(address, '/') || address[0] == '.') {
@@ -201,15 +217,26 @@ static bool read_backup(const char *path, const char *address, struct found *fou
     }
     (void)snprintf(names[0], sizeof(names[0]), "%s", address);
     (void)snprintf(names[1], sizeof(names[1]), "%s.mbox", address);
-    (void)snprintf(names[2], sizeof(names[2]), "%s/%.*s", at + 1, local, address);
-    (void)snprintf(names[3], sizeof(names[3]), "%s/%.*s.mbox", at + 1, local, address);
-    for (int i = 0; i < 4 && !is_there; i++)
-        is_there = take_place(found, top, names[i]);
+    (void)snprintf(names[2], sizeof(names[2]), "%.*s", local, address);
+    (void)snprintf(names[3], sizeof(names[3]), "%.*s.mbox", local, address);
+    below = openat(top, at + 1, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    for (int i = 0; i < (below >= 0 ? 4 : 2) && !is_there; i++)
+        is_there = take_place(found, i < 2 ? top : below, names[i]);
+    if (below >= 0)
+        close(below);
     close(top);
     return is_there;
 }
 
 /* ---- judging --------------------------------------------------------------------- */
+
+/* When it is of: what the server has from then on may be missing. By the day where there
+ * are messages: their files may be newer than the messages are. */
+static int64_t since_when(const struct found *found)
+{
+    return found->messages > 0 ? found->newest - found->newest % DAY_S
+                               : found->written + 1;
+}
 
 /* What is wrong with a mailbox's backup; "" when nothing is. false: the server could not
  * be asked, a message was printed. */
@@ -224,14 +251,14 @@ static bool judge(struct check *it, const struct person *person,
                        found->broken, found->wrong);
         return true;
     }
-    if (server > 0 && it->not_before > 0 && found->newest < it->not_before) {
-        (void)snprintf(why, 600, "its newest file is of %s",
-                       time_text(found->newest, when));
+    int64_t newest = found->messages > 0 ? found->newest : found->written;
+    if (server > 0 && it->not_before > 0 && newest < it->not_before) {
+        (void)snprintf(why, 600, "its newest file is of %s", time_text(newest, when));
         return true;
     }
     if (server <= found->messages)
         return true;
-    if (found->newest > 0 && !mail_count_since(&it->place, person, found->newest, &late))
+    if (!mail_count_since(&it->place, person, since_when(found), &late))
         return false;
     if (server > found->messages + late)
         (void)snprintf(why, 600,
@@ -288,7 +315,7 @@ static bool check_one(void *context, const struct person *person)
     return it->bad < BAD_MAX && !command_stopped();
 }
 
-static int sum_up(const struct check *it, const char *name)
+static int sum_up(const struct check *it, const char *list, const char *name)
 {
     if (command_stopped()) {
         message("stopped after %zu mailboxes", it->good + it->bad);
@@ -301,6 +328,12 @@ static int sum_up(const struct check *it, const char *name)
                 it->bad == BAD_MAX ? ", the others were not read" : "");
     if (it->bad > 0)
         return EXIT_CHECK;
+    if (it->good < it->least) {
+        message("%s has %zu of the %zu mailboxes of the pilot group: add the others, or "
+                "choose other pilots",
+                list, it->good, it->least);
+        return EXIT_DATA;
+    }
     print("the backup of all %zu mailboxes can be read: %" PRIu64 " messages, %" PRIu64
           " MB: %s",
           it->good, it->messages, it->bytes / 1000000, name);
@@ -316,6 +349,7 @@ static int check_all(struct action_context *context, struct check *it, const cha
                             : EXIT_DONE;
     if (code == EXIT_DONE) {
         it->pilots = is_rehearsal ? &pilots.items[0] : NULL;
+        it->least = is_rehearsal ? pilots.items[0].count : 0;
         code = people_each(path, true, check_one, it);
         targets_free(&pilots);
     }
@@ -355,5 +389,5 @@ int action_backup(struct action_context *context, int argc, char **argv)
     int closed = paper_close(context, it.out, name, code == EXIT_DONE);
     if (code == EXIT_DONE)
         code = closed;
-    return code == EXIT_DONE ? sum_up(&it, name) : code;
+    return code == EXIT_DONE ? sum_up(&it, argv[3], name) : code;
 }

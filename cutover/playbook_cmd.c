@@ -62,11 +62,17 @@ static char **playbook_names(const struct conf *conf, size_t *count)
     return names;
 }
 
-/* NULL: error has the line. */
+/* NULL: error has the line. conf may be NULL for a path. */
 static struct playbook *by_its_name(const struct conf *conf, const char *name,
                                     char error[PLAYBOOK_ERROR_MAX])
 {
     char path[ENGINE_PATH_MAX];
+    if (!conf && !strchr(name, '/')) {
+        (void)snprintf(error, PLAYBOOK_ERROR_MAX,
+                       "%.100s: not a path of a playbook's file (with a slash in it)",
+                       name);
+        return NULL;
+    }
     if (engine_path(conf, name, path))
         return playbook_load(path, action_find, error, PLAYBOOK_ERROR_MAX);
     (void)snprintf(error, PLAYBOOK_ERROR_MAX, "%.100s...: too long a name", name);
@@ -441,6 +447,16 @@ static int command_state(struct command_context *context, int argc, char **argv)
 }
 
 /* ---- the command ------------------------------------------------------------------- */
+
+/* The table of actions, and a playbook that is named by its path. */
+bool command_playbook_alone(int argc, char **argv)
+{
+    bool is_path = false;
+    for (int i = 2; i < argc; i++)
+        is_path = is_path || (argv[i][0] != '-' && strchr(argv[i], '/'));
+    return argc > 1 &&
+           (strcmp(argv[1], "actions") == 0 || (strcmp(argv[1], "show") == 0 && is_path));
+}
 
 int command_playbook(struct command_context *context, int argc, char **argv)
 {

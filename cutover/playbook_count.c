@@ -2,6 +2,11 @@
  * playbook_count: sizes and counts of mailboxes by IMAP: on one side for a document
  * (imap-sizes), on both to compare (counts).
  *
+ * With copied=STEP what came to the old side since that step's copy of the mailbox began
+ * (each_journal(); INTERNALDATE, by the server's clock, to the second) may be missing on
+ * the new one: a busy domain is never still while it is counted. A mailbox that is not in
+ * that journal has no such allowance.
+ *
  * A mailbox has SIZE_S on each side. After BAD_MAX failures the server or the file is
  * at fault, and the rest is left.
  */
@@ -10,6 +15,7 @@
 #include <string.h>
 
 #include "output.h"
+#include "playbook_each.h"
 #include "playbook_mail.h"
 
 #define SIZE_S  300
@@ -18,8 +24,10 @@
 
 struct counting {
     struct mail_place one, other; /* other: counts */
+    struct table *began;          /* copied=: address -> unix s; NULL: no such word */
     FILE *out;
     size_t good, bad, fewer;
+    size_t since; /* that have fewer by what came since their copy alone */
     struct mail_figures all;
     uint64_t missing;
     struct pace pace;
@@ -86,16 +94,16 @@ bool mail_count(const struct mail_place *place, const struct person *person,
 static bool search_folders(struct mail_imap *imap, struct folders *folders, int64_t since,
                            uint64_t *out, struct mail_call *call)
 {
-    const struct mail_search search = { .field = "From", .text = "", .since = since };
     enum mail_result result = mail_imap_folders(imap, call, take_folder, folders);
     for (size_t i = 0; i < folders->count && result == MAIL_DONE; i++) {
-        uint32_t uid;
-        size_t count = 0;
+        uint64_t count = 0;
         result = mail_imap_select(imap, call, folders->names[i], true, NULL);
         if (result == MAIL_DONE)
-            result = mail_imap_search(imap, call, &search, &uid, 1, &count);
+            result = mail_imap_came_since(imap, call, since, &count);
         *out += count;
     }
+    if (folders->no_memory)
+        (void)snprintf(call->error, sizeof(call->error), "out of memory");
     return result == MAIL_DONE && !folders->no_memory;
 }
 
@@ -203,61 +211,143 @@ int action_imap_sizes(struct action_context *context, int argc, char **argv)
 
 /* ---- both sides ---------------------------------------------------------- */
 
+/* What came to the old side since the mailbox was copied; *known: its copy is in the
+ * journal. false: a message was printed. */
+static bool count_late(const struct counting *it, const struct person *person,
+                       bool *known, uint64_t *late)
+{
+    char address[ADDR_TEXT_MAX + 1];
+    people_canonical(person->address, address);
+    const char *began =
+        it->began ? table_get(it->began, address, strlen(address), NULL) : NULL;
+    *late = 0;
+    *known = began != NULL;
+    return !began || mail_count_since(&it->one, person, strtoll(began, NULL, 10), late);
+}
+
+/* One that has fewer on the new side. NULL: the servers cannot say. */
+static const char *judge_fewer(struct counting *it, const struct person *person,
+                               const struct mail_figures *old,
+                               const struct mail_figures *new, char cell[FIGURE])
+{
+    uint64_t missing = old->messages - new->messages, late;
+    char since[80] = "";
+    bool known;
+    if (!count_late(it, person, &known, &late))
+        return NULL;
+    if (known) {
+        (void)snprintf(cell, FIGURE, "%" PRIu64, late);
+        (void)snprintf(since, sizeof(since), ", of which %" PRIu64 " came since its copy",
+                       late);
+    } else if (it->began) {
+        (void)snprintf(since, sizeof(since), "; no copy of it has ended well");
+    }
+    if (known && missing <= late) {
+        it->since++;
+        return "came since the copy";
+    }
+    it->fewer++;
+    it->missing += missing;
+    message("%s: %" PRIu64 " messages on the old side%s, %" PRIu64 " on the new",
+            person->address, old->messages, since, new->messages);
+    return "fewer on the new side";
+}
+
 static bool compare_one(void *context, const struct person *person)
 {
     struct counting *it = context;
     struct mail_figures old, new;
     struct person there = *person;
-    char texts[6][FIGURE];
-    const char *cells[8] = { person->address }, *password;
+    char texts[6][FIGURE], late[FIGURE] = "";
+    const char *cells[9] = { person->address }, *password;
     password = people_cell(person, "new-password");
     if (password && password[0])
         there.password = password;
     bool good =
         mail_count(&it->one, person, &old) && mail_count(&it->other, &there, &new);
+    cells[8] = good && old.messages > new.messages
+                   ? judge_fewer(it, person, &old, &new, late)
+                   : "";
+    good = good && cells[8];
     it->good += good;
     it->bad += !good;
     if (good) {
-        uint64_t missing = old.messages > new.messages ? old.messages - new.messages : 0;
         add_cells(&old, texts, cells + 1);
         add_cells(&new, texts + 3, cells + 4);
-        cells[7] = missing ? "fewer on the new side" : "";
-        paper_row(it->out, cells, 8);
+        cells[7] = late;
+        paper_row(it->out, cells, 9);
         it->all.messages += old.messages;
         it->all.bytes += old.bytes;
-        it->fewer += missing > 0;
-        it->missing += missing;
-        if (missing > 0)
-            message("%s: %" PRIu64 " messages on the old side, %" PRIu64 " on the new",
-                    person->address, old.messages, new.messages);
     }
     return goes_on(it);
 }
 
-int action_counts(struct action_context *context, int argc, char **argv)
+static int say_fewer(const struct action_context *context, const struct counting *it,
+                     const char *copied, const char *name)
+{
+    message(
+        "%zu of %zu mailboxes have fewer messages on the new side (%" PRIu64
+        " in all), %s has each: copy them again: sluice playbook rollback %s --to %s, "
+        "and then run%s",
+        it->fewer, it->good, it->missing, name, context->domain, copied ? copied : "STEP",
+        copied ? "" : " (STEP: the one that copies)");
+    return EXIT_CHECK;
+}
+
+static void say_good(const struct counting *it, const char *copied, const char *name)
+{
+    if (it->since > 0)
+        print(
+            "%zu mailboxes with %" PRIu64
+            " messages, none lacks one on the new side but what came since %s: %zu have "
+            "such ones: %s",
+            it->good, it->all.messages, copied, it->since, name);
+    else
+        print("%zu mailboxes with %" PRIu64
+              " messages, none has fewer on the new side: %s",
+              it->good, it->all.messages, name);
+}
+
+static int compare_all(struct action_context *context, struct counting *it, char **argv,
+                       const char *copied)
 {
     static const char *const header[] = { "address",   "old folders", "old messages",
                                           "old bytes", "new folders", "new messages",
-                                          "new bytes", "what" };
-    struct counting it = { 0 };
-    struct mail_words words = { 0 };
+                                          "new bytes", "came since",  "what" };
     char name[200];
-    if (!mail_words_take(argc, argv, 4, &words) ||
-        !mail_place(argv[1], &words, true, &it.one) ||
-        !mail_place(argv[2], &words, true, &it.other))
+    int code = copied ? each_journal(context, copied, it->began) : EXIT_DONE;
+    if (code == EXIT_DONE)
+        code = count_all(context, it, argv[3], compare_one, header, 9, name);
+    if (code == EXIT_DONE)
+        code = judge(it, argv[2]);
+    if (code == EXIT_DONE && it->fewer > 0)
+        code = say_fewer(context, it, copied, name);
+    else if (code == EXIT_DONE)
+        say_good(it, copied, name);
+    return code;
+}
+
+int action_counts(struct action_context *context, int argc, char **argv)
+{
+    struct counting it = { 0 };
+    struct mail_words mail = { 0 };
+    const char *copied = NULL;
+    const struct word_spec words[] = { { "tls", &mail.tls },
+                                       { "starttls", &mail.starttls },
+                                       { "plain", &mail.plain },
+                                       { "ca=", &mail.ca },
+                                       { "copied=", &copied } };
+    if (!words_take(argc, argv, 4, words, 5) ||
+        !mail_place(argv[1], &mail, true, &it.one) ||
+        !mail_place(argv[2], &mail, true, &it.other))
         return EXIT_USE;
-    int code = count_all(context, &it, argv[3], compare_one, header, 8, name);
-    if (code == EXIT_DONE)
-        code = judge(&it, argv[2]);
-    if (code == EXIT_DONE && it.fewer > 0) {
-        message("%zu of %zu mailboxes have fewer messages on the new side (%" PRIu64
-                " in all): sync them again, %s has each",
-                it.fewer, it.good, it.missing, name);
-        code = EXIT_CHECK;
+    it.began = copied ? table_new() : NULL;
+    if (copied && !it.began) {
+        message("out of memory");
+        return EXIT_SERVICE;
     }
-    if (code == EXIT_DONE)
-        print("%zu mailboxes with %" PRIu64
-              " messages, none has fewer on the new side: %s",
-              it.good, it.all.messages, name);
+    int code = compare_all(context, &it, argv, copied);
+    if (it.began)
+        table_free(it.began);
     return code;
 }

@@ -20,9 +20,9 @@
 
 #include "clock.h"
 #include "output.h"
+#include "playbook_each.h"
 #include "playbook_people.h"
 #include "run.h"
-#include "table.h"
 #include "targets.h"
 
 #define LOOK_MS      50
@@ -41,7 +41,7 @@ struct each {
     const char *logs; /* kind of the log directory, and word for messages */
     struct box *boxes;
     size_t count, room, earlier, done, failed;
-    struct table *ended; /* address -> "" */
+    struct table *ended; /* address -> when it began, unix s */
     int directory, journal;
     struct run_set *set;
     bool no_memory;
@@ -51,17 +51,31 @@ struct each {
 
 /* ---- the journal --------------------------------------------------------- */
 
-/* Takes what ended well. *whole: the journal is complete. */
-static void take_line(struct each *it, char *line, bool *whole)
+/* The time before SECONDS, rounded to the earlier second; false: no such numbers. */
+static bool take_began(const char *ended, const char *seconds, char out[24])
 {
-    char *address = strchr(line, '\t');
+    char *end;
+    long long when = strtoll(ended, &end, 10);
+    if (when <= 0 || *end != '\t')
+        return false;
+    double took = strtod(seconds, &end);
+    if (*end != '\t' || !(took >= 0 && took <= (double)when))
+        return false;
+    (void)snprintf(out, 24, "%lld", when - (long long)took - 1);
+    return true;
+}
+
+/* Takes what ended well. *whole: the journal is complete. false: out of memory. */
+static bool take_line(struct table *ended, char *line, bool *whole)
+{
+    char began[24], *address = strchr(line, '\t');
     char *state = address ? strchr(address + 1, '\t') : NULL;
     *whole = strcmp(line, "complete") == 0;
-    if (!state || strncmp(state + 1, "ok\t", 3) != 0)
-        return;
+    if (!state || strncmp(state + 1, "ok\t", 3) != 0 ||
+        !take_began(line, state + 4, began))
+        return true;
     *state = '\0';
-    it->no_memory =
-        it->no_memory || !table_put(it->ended, address + 1, strlen(address + 1), "", 0);
+    return table_put(ended, address + 1, strlen(address + 1), began, strlen(began));
 }
 
 static bool read_journal(struct each *it, FILE *file, bool *anew)
@@ -72,7 +86,7 @@ static bool read_journal(struct each *it, FILE *file, bool *anew)
     *anew = !fgets(line, sizeof(line), file) || strcmp(line, run) != 0;
     while (!*anew && fgets(line, sizeof(line), file)) {
         line[strcspn(line, "\n")] = '\0';
-        take_line(it, line, &whole);
+        it->no_memory = !take_line(it->ended, line, &whole) || it->no_memory;
     }
     *anew = *anew || whole;
     return !it->no_memory;
@@ -293,35 +307,44 @@ static void release(struct each *it)
 
 /* ---- how the last one went ----------------------------------------------- */
 
-/* The journal of that step, of this run: what it says of each mailbox. */
-static int read_synced(struct each *it, const char *step, size_t *failed)
+int each_journal(const struct action_context *context, const char *step,
+                 struct table *began)
 {
     char name[220], path[PAPER_PATH_MAX], line[LINE_LEN], run[48];
+    bool good = true, whole;
     (void)snprintf(name, sizeof(name), "%.150s.journal", step);
-    if (!paper_path(it->context, name, path))
+    if (!paper_path(context, name, path))
         return EXIT_SERVICE;
     FILE *file = fopen(path, "re");
-    (void)snprintf(run, sizeof(run), "run %" PRId64 "\n", it->context->run);
+    (void)snprintf(run, sizeof(run), "run %" PRId64 "\n", context->run);
     if (!file || !fgets(line, sizeof(line), file) || strcmp(line, run) != 0) {
         message("%s: no sync of this run is in it: run the step %s first", path, step);
         if (file)
             fclose(file);
         return EXIT_CHECK;
     }
-    while (fgets(line, sizeof(line), file)) {
-        bool whole;
+    while (good && fgets(line, sizeof(line), file)) {
         line[strcspn(line, "\n")] = '\0';
-        take_line(it, line, &whole);
+        good = take_line(began, line, &whole);
     }
     fclose(file);
-    for (size_t i = 0; i < it->count; i++) {
+    if (!good)
+        message("out of memory");
+    return good ? EXIT_DONE : EXIT_SERVICE;
+}
+
+/* Whether each of the mailboxes is in it. */
+static int read_synced(struct each *it, const char *step, size_t *failed)
+{
+    int code = each_journal(it->context, step, it->ended);
+    for (size_t i = 0; i < it->count && code == EXIT_DONE; i++) {
         char address[ADDR_TEXT_MAX + 1];
         addr_format(it->boxes[i].local, it->domain->name, address);
         if (!table_get(it->ended, address, strlen(address), NULL) &&
             (*failed)++ < FAILED_SHOWN)
             message("%s: no sync has ended well", address);
     }
-    return it->no_memory ? EXIT_SERVICE : EXIT_DONE;
+    return code;
 }
 
 int action_synced(struct action_context *context, int argc, char **argv)

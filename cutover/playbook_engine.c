@@ -345,6 +345,20 @@ static bool take_missing(void *context, const char *name, const char *value)
     return false;
 }
 
+/* Whether every setting has a value: a run can be given none any more. */
+static bool has_values(const struct engine *engine)
+{
+    for (size_t i = 0; i < engine->playbook->setting_count; i++)
+        if (!engine->values[i] && !engine->playbook->settings[i].value) {
+            message("setting \"%s\" of %s has no value in the run of %s: give it a "
+                    "default there (%s), or go on without --new-file",
+                    engine->playbook->settings[i].name, engine->playbook->path,
+                    engine->domain->name, engine->playbook->settings[i].about);
+            return false;
+        }
+    return true;
+}
+
 int engine_take_file(struct engine *engine)
 {
     static char outline[STATE_OUTLINE_MAX];
@@ -352,6 +366,8 @@ int engine_take_file(struct engine *engine)
     struct run_record run = engine->run;
     if (run.digest == engine->playbook->digest)
         return EXIT_DONE;
+    if (!has_values(engine))
+        return EXIT_CHECK;
     if (!store_each_playbook(engine->context->store, engine->domain->name, take_missing,
                              engine) ||
         engine->damaged)

@@ -8,7 +8,10 @@
  * domain as before.
  *
  * Limits: every row is of the run's domain; a repeated try keeps what the first one kept.
+ * A file of another run is as good as none; of a damaged one nobody knows what it was of,
+ * and neither way goes on with it.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,28 +110,56 @@ static const char *name_of(const struct action_context *context, char out[200])
 /* ---- whether it is there already ------------------------------------------- */
 
 struct noted {
-    char run[RUN_LEN];
+    char run[RUN_LEN], first[RUN_LEN];
     size_t column;
-    bool ours;
 };
 
 static const char *take_noted(void *context, const struct people_row *row)
 {
     struct noted *noted = context;
-    if (row->line == 1)
+    if (row->line == 1) {
         noted->column = column(row, "run");
-    else if (noted->column != SIZE_MAX)
-        noted->ours = strcmp(row->cells[noted->column], noted->run) == 0;
-    return noted->column == SIZE_MAX ? "no column run" : NULL;
+        return noted->column == SIZE_MAX ? "no column run" : NULL;
+    }
+    const char *run = row->cells[noted->column];
+    size_t len = strlen(run);
+    if (len == 0 || len >= RUN_LEN || strspn(run, "0123456789") != len)
+        return "its run is no number";
+    if (!noted->first[0])
+        memcpy(noted->first, run, len + 1);
+    return strcmp(noted->first, run) == 0 ? NULL : "of another run than the row above";
 }
 
-/* Kept by this run; one of an earlier run is as good as none. */
-static bool is_noted(const struct action_context *context, const char *path)
+/* Whether its last line ends: a file that was cut short does not. */
+static bool is_whole(const char *path)
 {
-    struct noted noted = { .ours = false };
-    (void)snprintf(noted.run, sizeof(noted.run), "%" PRId64, context->run);
-    return access(path, F_OK) == 0 &&
-           rows_each(path, false, take_noted, &noted) == EXIT_DONE && noted.ours;
+    FILE *file = fopen(path, "re");
+    bool whole = file && fseek(file, -1, SEEK_END) == 0 && fgetc(file) == '\n';
+    if (file)
+        fclose(file);
+    if (!whole)
+        message("%s: its last line has no end", path);
+    return whole;
+}
+
+/* *noted: kept by this run; what an earlier run has kept is as good as nothing. */
+static int look_noted(const struct action_context *context, const char *path, bool *noted)
+{
+    struct noted it = { .column = SIZE_MAX };
+    *noted = false;
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return EXIT_DONE;
+    (void)snprintf(it.run, sizeof(it.run), "%" PRId64, context->run);
+    if (!is_whole(path) || rows_each(path, false, take_noted, &it) != EXIT_DONE) {
+        message(
+            "%s has the addresses from before the import, and is damaged: put it back "
+            "from a backup, or import by hand what it was to bring back; then remove "
+            "it and run this again",
+            path);
+        return EXIT_DATA;
+    }
+    *noted = strcmp(it.first, it.run) == 0;
+    return EXIT_DONE;
 }
 
 /* ---- there and back ---------------------------------------------------------- */
@@ -174,7 +205,10 @@ int action_import(struct action_context *context, int argc, char **argv)
     char path[PAPER_PATH_MAX], name[200];
     if (!paper_path(context, name_of(context, name), path))
         return EXIT_SERVICE;
-    int code = is_noted(context, path) ? EXIT_DONE : keep_before(context, argv[1], path);
+    bool noted;
+    int code = look_noted(context, path, &noted);
+    if (code == EXIT_DONE && !noted)
+        code = keep_before(context, argv[1], path);
     return code == EXIT_DONE ? command_import(context->command, argc, argv) : code;
 }
 
@@ -185,13 +219,17 @@ int action_import_back(struct action_context *context, int argc, char **argv)
     (void)argc;
     if (!paper_path(context, name_of(context, name), path))
         return EXIT_SERVICE;
-    if (!is_noted(context, path)) {
-        int code = claim_check(context, path);
+    bool noted;
+    int code = look_noted(context, path, &noted);
+    if (code != EXIT_DONE)
+        return code;
+    if (!noted) {
+        code = claim_check(context, path);
         if (code == EXIT_DONE)
             print("%s: step %s has changed nothing", context->domain, context->step);
         return code;
     }
-    int code = command_import(context->command, 2, words);
+    code = command_import(context->command, 2, words);
     if (code == EXIT_DONE)
         (void)unlink(path);
     return code;

@@ -43,7 +43,7 @@ struct mail_figures {
 /* Of one mailbox. false: a message was printed. */
 bool mail_count(const struct mail_place *place, const struct person *person,
                 struct mail_figures *out);
-/* Messages that came on that day (unix s) or later. */
+/* Messages that came at that time (unix s, the server's clock) or later. */
 bool mail_count_since(const struct mail_place *place, const struct person *person,
                       int64_t since, uint64_t *out);
 

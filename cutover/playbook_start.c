@@ -172,6 +172,9 @@ static int begin(struct engine *engine, const struct playbook *playbook,
         .count = fields->count,
     };
     int code = keep_file(engine, playbook, start);
+    /* A step of the earlier run may have been waited for. */
+    if (code == EXIT_DONE)
+        code = engine_lease(engine);
     if (code == EXIT_DONE)
         code = engine_put_fields(engine, &what, &engine->run.epoch);
     if (code != EXIT_DONE)

@@ -4,7 +4,9 @@
  *
  * Names are looked up by the resolvers of sluice.conf, like those of `access`; without
  * any by the system. Each request has SERVER_MS. Redirects are followed by us, at most
- * REDIRECTS_MAX, from https to https alone.
+ * REDIRECTS_MAX, from https to https alone. A login goes to the host that is asked first,
+ * to those of the domain and to those of the new side, and to no other that a redirect
+ * names.
  *
  * Autodiscover (Outlook: MS-OXDSCLI, plain XML), autoconfig (Mozilla) and SRV records
  * (RFC 6186, 8314). A mail program takes the first that answers, and which one that is
@@ -46,8 +48,9 @@ struct asking {
     const char *ca;
     const char *body;            /* POST */
     const char *user, *password; /* where the server asks for them */
+    const char *domain, *names;  /* with user: whose servers may have them */
     char url[WEB_URL_MAX];       /* the last one */
-    char why[WEB_ERROR_MAX + WEB_URL_MAX + 64];
+    char why[WEB_ERROR_MAX + 2 * WEB_URL_MAX + 64];
 };
 
 __attribute__((format(printf, 2, 3))) static bool fail(struct asking *it,
@@ -112,6 +115,21 @@ static bool leads_on(const struct asking *it, const struct web_page *page,
     return true;
 }
 
+/* Whether the host of it->url may have the password; first is the one that was asked. */
+static bool may_log_in(struct asking *it, const char *first)
+{
+    struct web_place from, to;
+    char below[DNSRECORD_NAME_MAX + 2];
+    (void)snprintf(below, sizeof(below), ".%.253s", it->domain);
+    return (web_place(first, &from) && web_place(it->url, &to) &&
+            (strcmp(from.host, to.host) == 0 || strcmp(to.host, it->domain) == 0 ||
+             setup_is_one(to.host, below) || setup_is_one(to.host, it->names))) ||
+           fail(it,
+                "%s asks for a login, and the password is not sent: %s leads there, and "
+                "it is not of the new side: if it is, add it to names=",
+                it->url, first);
+}
+
 /* The page that a URL leads to, with status 200; else it->why says what came. */
 static bool ask(struct asking *it, const char *url, struct web_page *page)
 {
@@ -124,6 +142,8 @@ static bool ask(struct asking *it, const char *url, struct web_page *page)
         if (!ask_once(it, log_in, page))
             return false;
         if (page->status == 401 && page->asks_login && it->user && !log_in) {
+            if (!may_log_in(it, url))
+                return false;
             log_in = true;
         } else if (leads_on(it, page, next)) {
             if (strncasecmp(next, "https://", 8) != 0)
@@ -201,6 +221,7 @@ struct setup {
     struct conf_host_port old;   /* must not be named; host "": none */
     const char *user, *password; /* of the account */
     int ways, of_new, of_old;
+    int unknown; /* ways that could not be looked at, all or in part */
 };
 
 static bool is_old(const struct setup *setup, const char *name, unsigned port)
@@ -249,20 +270,33 @@ static void judge(struct setup *setup, const char *way,
         print("%s: %s%s", way, list, is_new || count == 0 ? "" : " (not the new server)");
 }
 
+/* Not to be taken for "the old server is not named". */
+static void unknown(struct setup *setup, const char *way, const char *why)
+{
+    setup->unknown++;
+    message("%s: %s", way, why);
+}
+
 static void ask_way(struct setup *setup, const char *url, const char *body)
 {
     struct setup_server servers[SETUP_SERVERS_MAX];
     struct web_page page = { 0 };
+    bool more;
     struct asking it = {
         .conf = setup->context->command->conf,
         .ca = setup->ca,
         .body = body,
         .user = body ? setup->user : NULL,
         .password = body ? setup->password : NULL,
+        .domain = setup->domain,
+        .names = setup->names,
     };
     if (ask(&it, url, &page)) {
-        size_t count = setup_servers(page.text ? page.text : "", page.len, servers);
+        size_t count =
+            setup_servers(page.text ? page.text : "", page.len, servers, &more);
         judge(setup, it.url, servers, count);
+        if (more)
+            unknown(setup, it.url, "it names too many servers to look at");
     } else {
         notice("%s", it.why);
     }
@@ -338,6 +372,10 @@ static void ask_srv(struct setup *setup, const char *service)
     }
     if (count > 0)
         judge(setup, name, servers, count);
+    if (reply.outcome == DNS_FAILED)
+        unknown(setup, name, "no resolver answers for it: see dns { resolvers }");
+    else if (set && set->count > SETUP_SERVERS_MAX)
+        unknown(setup, name, "it has too many records to look at");
     dns_reply_free(&reply);
 }
 
@@ -364,6 +402,12 @@ static int verdict(const struct setup *setup)
         message("%d of %d ways that mail programs ask still name the old server: change "
                 "the records or the answer of Autodiscover; the step's log has each",
                 setup->of_old, setup->ways);
+        return EXIT_CHECK;
+    }
+    if (setup->unknown > 0) {
+        message("%d of the ways that mail programs ask could not be looked at; the "
+                "step's log has each: mend it and run the same command again",
+                setup->unknown);
         return EXIT_CHECK;
     }
     if (setup->of_new == 0) {

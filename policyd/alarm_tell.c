@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "alarm.h"
+#include "fnv.h"
 #include "log.h"
 
 #define HOUR_MS         3600000
@@ -27,6 +28,8 @@
 #define CLAIM_S         (ALARM_COMMAND_S + 30)
 #define POLL_MS         10000 /* another host is at it, or it failed there */
 #define TELL_OVER_TRIES 6
+#define STUCK_MS        ((int64_t)(BACKOFF_MOST_S + CLAIM_S) * 1000) /* no lease lasts so */
+#define ANEW_S          30
 #define TELLINGS_MAX    (2 * STATUS_ALARMS_MAX)
 #define LEASE_MAX       400
 
@@ -42,6 +45,8 @@ struct telling {
     unsigned failures; /* in a row */
     int64_t due_ms;
     char lease[LEASE_MAX]; /* as last seen in the store; "" */
+    uint64_t other;        /* digest of the one that had to be waited for */
+    int64_t other_ms;      /* since when */
 };
 
 struct tell {
@@ -134,15 +139,53 @@ static bool is_ours(const struct tell *tell, const char *lease, bool self)
     return strncmp(lease, tell->self, len) == 0 && lease[len] == (self ? ' ' : ':');
 }
 
-/* Its phase, as its first letter; 't' for what nobody of this version wrote. */
-static char phase_of(const char *lease, unsigned *failures)
+/* Its phase, as its first letter; 't' for what nobody of this version wrote. since: of
+ * the alarm; 0: not known. */
+static char phase_of(const char *lease, unsigned *failures, int64_t *since)
 {
     char phase[8] = "";
     *failures = 0;
-    if (sscanf(lease, "%*s %7s %4u", phase, failures) < 1 ||
+    *since = 0;
+    if (sscanf(lease, "%*s %7s %4u %18" SCNd64, phase, failures, since) < 1 ||
         (strcmp(phase, "run") != 0 && strcmp(phase, "failed") != 0))
         return 't';
     return phase[0];
+}
+
+/* When the condition began, where that is the same for every host and every process of
+ * it: by the store's data. 0: the first look at it is its beginning. */
+static int64_t known_since(const struct alarm *alarm)
+{
+    switch (alarm->kind) {
+    case ALARM_LOCK_DEADLINE:
+    case ALARM_HELD_OLD:
+    case ALARM_FORWARD_FAILING:
+    case ALARM_HOST_SILENT:
+    case ALARM_MILTER_SILENT:
+        return alarm->since;
+    default:
+        return 0;
+    }
+}
+
+/* Whether what was told was an alarm before this one, whose end nobody saw: all who
+ * could have dropped the lease were down by then. */
+static bool is_anew(const struct telling *telling, int64_t told_since)
+{
+    return telling->moment == RAISED && told_since > 0 &&
+           known_since(&telling->alarm) > told_since + ANEW_S;
+}
+
+/* Whether the same lease has been in the way for longer than any lasts: the store's
+ * clock, which ends leases, was set back. */
+static bool is_stuck(struct telling *telling, int64_t now_ms)
+{
+    uint64_t digest = fnv_hash(0, telling->lease, strlen(telling->lease));
+    if (telling->other != digest) {
+        telling->other = digest;
+        telling->other_ms = now_ms;
+    }
+    return now_ms - telling->other_ms > STUCK_MS;
 }
 
 static void drop_lease(struct telling *telling, struct store *store)
@@ -160,7 +203,8 @@ static enum commit take_lease(struct tell *tell, struct telling *telling,
     char name[320], text[LEASE_MAX], other[LEASE_MAX];
     if (!store || !lease_name(&telling->alarm, name))
         return COMMIT_UNCERTAIN;
-    snprintf(text, sizeof(text), "%s %s %u", tell->self, phase, telling->failures);
+    snprintf(text, sizeof(text), "%s %s %u %" PRId64, tell->self, phase,
+             telling->failures, known_since(&telling->alarm));
     enum commit taken =
         store_lease_take(store, name, text, seconds, other, sizeof(other));
     if (taken == COMMIT_REFUSED)
@@ -182,18 +226,21 @@ static void set_phase(struct tell *tell, struct telling *telling, struct store *
 enum claim { CLAIM_OURS, CLAIM_LATER, CLAIM_TOLD };
 
 /* Whether this host is to tell it now. When the store cannot say: yes. */
-static enum claim claim(struct tell *tell, struct telling *telling, struct store *store)
+static enum claim claim(struct tell *tell, struct telling *telling, struct store *store,
+                        int64_t now_ms)
 {
     unsigned failures;
+    int64_t since;
     for (int attempt = 0; attempt < 2; attempt++) {
         if (take_lease(tell, telling, store, "run", CLAIM_S) != COMMIT_REFUSED)
             return CLAIM_OURS;
         bool ours = is_ours(tell, telling->lease, false);
-        char phase = phase_of(telling->lease, &failures);
+        char phase = phase_of(telling->lease, &failures, &since);
         telling->ran |= ours;
         /* Our own is of the last time; what another process of this host was running
          * ended with it. */
-        if (is_ours(tell, telling->lease, true) || (ours && phase == 'r')) {
+        if (is_ours(tell, telling->lease, true) || (ours && phase == 'r') ||
+            (phase == 't' ? is_anew(telling, since) : is_stuck(telling, now_ms))) {
             drop_lease(telling, store);
             continue;
         }
@@ -459,7 +506,7 @@ bool tell_tick(struct tell *tell, const struct conf *conf, struct store *store,
     while (tell->child == 0 && (telling = next_due(tell, now_ms)) &&
            rate_allows(tell, now_ms)) {
         enum claim claimed =
-            telling->moment == OVER ? CLAIM_OURS : claim(tell, telling, store);
+            telling->moment == OVER ? CLAIM_OURS : claim(tell, telling, store, now_ms);
         if (claimed == CLAIM_LATER) {
             telling->due_ms = now_ms + POLL_MS;
         } else if (claimed == CLAIM_TOLD) {

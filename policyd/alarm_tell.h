@@ -7,13 +7,16 @@
  * is tried TELL_OVER_TRIES times. Of several hosts one tells each alarm: who does, and
  * how far that is, is a lease in the store:
  *
- *   lease:alarm:<kind>:<about>   "<host>:<pid>:<start> <phase> <failures>"
+ *   lease:alarm:<kind>:<about>   "<host>:<pid>:<start> <phase> <failures> <since>"
  *     run     its command runs; for CLAIM_S: when that host dies, another takes over
  *     failed  not before the lease ends
  *     told    it has succeeded; until the alarm is told again (ALARM_REPEAT_S)
  *
  * So a restart neither repeats what was told nor forgets what was not, and starts
- * nothing early that failed. Without the store each host tells what it sees.
+ * nothing early that failed. What was told of an alarm that ended while nobody looked
+ * says nothing of the next one: that one began later (since, where the store's data have
+ * it). A lease that lasts too long, as after the store's clock was set back, is taken
+ * over. Without the store each host tells what it sees.
  */
 #ifndef SLUICE_POLICYD_ALARM_TELL_H
 #define SLUICE_POLICYD_ALARM_TELL_H

@@ -56,7 +56,8 @@
  *                    countdown. log_since: the same by the logs ("monitors"): since
  *                    the last floater, or since the beginning of a log that is
  *                    believed; 0: not known. When it is later it is quiet_since.
- *                    logs: so many hosts' logs are believed up to now
+ *                    logs: so many hosts' logs are believed up to now; those of the
+ *                    new side are not counted
  *       senders      [ { client, name, count, first, last } ]   who sent floaters,
  *                    the most first, 20 at most; client: address, or "*" for all that
  *                    found no room; name: what it calls itself (anything), or ""
@@ -90,6 +91,8 @@
  *             "pings"; text: a line for a person; begins: the log is known from here;
  *             last: the last floater; waiting: forwards that are not taken yet, stuck:
  *             of these, for long
+ *   logs_missing   so many registered hosts of the old side have no log that is believed
+ *             up to now: what they forwarded unseen is not known
  *   ping_count   of all; "pings" holds 100 at most, those that fail first
  *   pings     [ { host, path, time, state, ok, total_ms, error, text, legs: [ { name,
  *               ms } ] } ]   the last of each path ("sluice ping") on each host. state:
@@ -242,6 +245,7 @@ struct status {
     size_t ping_count; /* those that fail come first */
     struct status_monitor *monitors; /* sorted by host */
     size_t monitor_count;
+    unsigned logs_missing; /* old servers whose log is not believed up to now */
     struct lock_ages *ages; /* or NULL; the caller's */
     struct lookup_figures lookups;
     double median_ms, p99_ms;

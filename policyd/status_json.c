@@ -343,8 +343,10 @@ static void put_lists(FILE *out, const struct status *status)
         fputs(i ? ",\n" : "\n", out);
         put_monitor(out, &status->monitors[i]);
     }
-    fprintf(out, "],\n\"epoch\":%" PRIu64 ",\"ping_count\":%zu,\"pings\":[",
-            status->epoch, status->ping_count);
+    fprintf(out,
+            "],\n\"logs_missing\":%u,\"epoch\":%" PRIu64
+            ",\"ping_count\":%zu,\"pings\":[",
+            status->logs_missing, status->epoch, status->ping_count);
     for (size_t i = 0; i < status->ping_count && i < STATUS_PINGS_MAX; i++) {
         fputs(i ? ",\n" : "\n", out);
         put_ping(out, &status->pings[i]);

@@ -85,12 +85,41 @@ static int64_t last_of(const struct status_monitor *monitor, const char *domain)
     return last;
 }
 
+static bool is_believed(const struct status_monitor *monitor)
+{
+    return !monitor->old && monitor->state != 3 && monitor->begins > 0;
+}
+
+/* What a new server sends back is no floater: its log says nothing of the old ones. */
+static bool is_of_new_side(const struct status *status,
+                           const struct status_monitor *monitor)
+{
+    for (size_t i = 0; i < status->host_count; i++)
+        if (strcmp(status->hosts[i].name, monitor->host) == 0)
+            return status->hosts[i].side == SIDE_NEW;
+    return false;
+}
+
+/* Old servers whose log is not believed up to now. */
+static unsigned count_missing(const struct status *status)
+{
+    unsigned missing = 0;
+    for (size_t i = 0; i < status->host_count; i++) {
+        const struct host *host = &status->hosts[i];
+        bool found = host->side != SIDE_OLD;
+        for (size_t k = 0; k < status->monitor_count && !found; k++)
+            found = is_believed(&status->monitors[k]) &&
+                    strcmp(status->monitors[k].host, host->name) == 0;
+        missing += !found;
+    }
+    return missing;
+}
+
 static void count_domain(struct status_domain *domain,
                          const struct status_monitor *monitor)
 {
     int64_t last = last_of(monitor, domain->name), since = last;
-    bool believed = !monitor->old && monitor->state != 3 && monitor->begins > 0;
-    if (believed) {
+    if (is_believed(monitor)) {
         since = monitor->begins > last ? monitor->begins : last;
         domain->logs++;
     }
@@ -106,10 +135,15 @@ static int by_monitor_host(const void *a, const void *b)
 
 void status_count_logs(struct status *status)
 {
+    status->logs_missing = count_missing(status);
+    for (size_t k = 0; k < status->monitor_count; k++) {
+        if (is_of_new_side(status, &status->monitors[k]))
+            continue;
+        for (size_t i = 0; i < status->domain_count; i++)
+            count_domain(&status->domains[i], &status->monitors[k]);
+    }
     for (size_t i = 0; i < status->domain_count; i++) {
         struct status_domain *domain = &status->domains[i];
-        for (size_t k = 0; k < status->monitor_count; k++)
-            count_domain(domain, &status->monitors[k]);
         if (domain->quiet_since > 0 && domain->log_since > domain->quiet_since)
             domain->quiet_since = domain->log_since;
     }

@@ -9,7 +9,8 @@
 
 The pattern is a plain word as an admin would look for; it stands in one line of ten.
 LOG_MB in the environment is the size of the log, default 1024; pflogsumm reads a
-sixteenth of it.
+sixteenth of it. sluice reads with two threads (log_ahead.h), so the speeds are those of two
+idle processors; with others at work there they are those of one, or a little less.
 """
 
 import contextlib

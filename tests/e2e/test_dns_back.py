@@ -1,11 +1,13 @@
 """sluice dns apply --back undoes what sluice wrote, and nothing that somebody else did
 since; and no update overwrites what changes before it comes."""
 
+import os
+
 from dns_case import DOMAIN, dns_case
 from dns_hostile import Twisting
 from harness import expect, expect_true
 
-CHECK, DATA, AGAIN = 1, 65, 75
+CHECK, DATA, SERVICE, AGAIN = 1, 65, 69, 75
 MX = (DOMAIN, "MX")
 
 
@@ -69,6 +71,34 @@ def test_the_way_back_leaves_what_others_changed():
         result = case.sluice("diff", DOMAIN, "--back", "--only", "nobody")
         expect_true(f"a name that it does not know: {result.err}", result.code == DATA
                     and "knows nothing of it" in result.err)
+
+
+def test_after_a_wrong_clock():
+    """What was kept while the clock stood ahead is not the last for ever."""
+    mx = [f"60 5 other.{DOMAIN}."]
+    with dns_case() as case:
+        case.alone()
+        case.configure(timeout=5000)
+        for words in [], ["--back"]:
+            result = case.sluice("apply", DOMAIN, "--yes", *words, shift=200)
+            expect(f"{words}: {result.err}", result.code, 0)
+        case.by_hand(f"delete {DOMAIN}. MX", f"add {DOMAIN}. 60 MX 5 other.{DOMAIN}.")
+        for words in [], ["--back"]:
+            result = case.sluice("apply", DOMAIN, "--yes", *words)
+            expect(f"{words}: {result.err}", result.code, 0)
+        expect("as it was before", case.first.live(DOMAIN, "MX"), mx)
+        # What somebody else may have put there is not waited for, and not believed.
+        kept = os.path.join(case.directory, "state", "dns", DOMAIN)
+        fifo, last = os.path.join(kept, "20200101T000000Z.zone"), sorted(os.listdir(kept))[-1]
+        os.mkfifo(fifo)
+        result = case.sluice("apply", DOMAIN, "--yes", "--back", timeout=20)
+        expect_true(f"a pipe: {result.err}", result.code == SERVICE
+                    and f"{fifo} cannot be read" in result.err)
+        os.unlink(fifo)
+        os.chmod(os.path.join(kept, last), 0o666)
+        result = case.sluice("apply", DOMAIN, "--yes", "--back")
+        expect_true(f"others may write to it: {result.err}", result.code == SERVICE
+                    and f"{last} cannot be read, or somebody else may have" in result.err)
 
 
 def test_a_change_between_look_and_update():

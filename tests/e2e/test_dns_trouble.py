@@ -189,6 +189,8 @@ def test_updates_that_go_wrong():
             dns.mode = "garbage"
             _one_line("done, but not said", apply(), AGAIN, "outcome unknown")
             expect("MX", len(case.first.live(DOMAIN, "MX")), 2)
+            _one_line("it is not known still", apply(), AGAIN, "outcome unknown")
+            dns.mode = ""
             result = apply()
             _one_line("the other server lags", result, AGAIN, "nothing to change, but",
                       "127.0.0.2")

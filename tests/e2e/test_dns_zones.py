@@ -189,5 +189,20 @@ def test_a_hidden_primary():
             result = case.sluice("apply", DOMAIN, "--yes", "--back")
             expect(f"back: {result.err}", result.code, 0)
             expect("as it was", shown.dump(DOMAIN), before)
+            # There, and back at once: those that are shown have not even begun.
+            shown.behind()
+            result = case.sluice("apply", DOMAIN, "--yes", "--timeout", "1")
+            expect(f"it lags: {result.err}", result.code, AGAIN)
+            result = case.sluice("apply", DOMAIN, "--yes", "--back", "--timeout", "1")
+            expect_true(f"the way back is not done: {result.out}{result.err}",
+                        result.code == AGAIN and "lag behind it" in result.err)
+            shown.caught_up()
+            result = case.sluice("apply", DOMAIN, "--yes", "--back")
+            expect(f"back: {result.err}", result.code, 0)
+            expect("as it was", shown.dump(DOMAIN), before)
+            serial = case.first.live(DOMAIN, "SOA")
+            result = case.sluice("apply", DOMAIN, "--yes", "--back")
+            expect(f"again: {result.err}", result.code, 0)
+            expect("asking changes nothing", case.first.live(DOMAIN, "SOA"), serial)
         finally:
             shown.stop()

@@ -240,6 +240,14 @@ def check_old(case, page, now):
     expect(f"quiet: {out}", code, 0)
     page.wait("document.body.innerText.includes('old servers are no longer needed')",
               "quiet, as both say")
+    # The word of one old server is not that of another, nor says it that none waits.
+    redis.command("HSET", "sluice:hosts", "mx7.example.com", "side=old\tseen=1")
+    page.wait("document.body.innerText.includes(\"1 old server's log is not known here\")",
+              "another old server, of which no log is known")
+    expect_true("not yet", "no longer needed" not in page.text())
+    redis.command("HDEL", "sluice:hosts", "mx7.example.com")
+    page.wait("document.body.innerText.includes('old servers are no longer needed')",
+              "it is gone")
     value = redis.command("HGET", "sluice:monitors", "mx1.example.com")
     redis.command("HSET", "sluice:monitors", "mx1.example.com",
                   f"{now - 8000} " + value.split(" ", 1)[1])

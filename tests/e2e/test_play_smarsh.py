@@ -26,8 +26,8 @@ def send(play, postfix, id):
     expect_true(f"{id} is accepted: {reply}", reply.accepted)
 
 
-def seed(side, id):
-    side.dovecot.seed(ANN, [message(id).encode()])
+def seed(side, id, when=None):
+    side.dovecot.seed(ANN, [message(id).encode()], when=when)
 
 
 def test_smarsh():
@@ -47,7 +47,20 @@ def test_smarsh():
         # A user who has looked around on the new side has moved this there.
         seed(lab.new, "new-alone")
 
+        # The copy has missed an old one: the count says how to go on, and that works.
+        seed(lab.old, "missed", when=1_700_000_000)
+        seed(lab.old, "missed-too", when=1_700_000_000)
+        play.acknowledge("rest")
+        play.stops("counted", "copy them again", f"rollback {DOMAIN} --to first-sync, and "
+                   "then run")
+        play.rollback("--to", "first-sync")
+        play.go(to="rest")
+        # What comes to the old side since is no fault: it is never still.
+        for id in ("since-1", "since-2"):
+            seed(lab.old, id)
         play.go(to="profiles")
+        expect_true(f"they came since: {play.note('counted')}",
+                    "since first-sync: 1 have such ones" in play.note("counted"))
         old = ("127.0.0.1", lab.old.dovecot.imap_port)
         page = play.web.pages.pop(AUTODISCOVER)
         play.refused("profiles", "no way that mail programs ask")
@@ -66,7 +79,7 @@ def test_smarsh():
         play.go()
         expect("everything, and nothing deleted", ids(play, lab.new, ANN),
                sorted(["of-old", "redirected", "new-alone", "after-flip",
-                       "late-at-old"]))
+                       "late-at-old", "missed", "missed-too", "since-1", "since-2"]))
         report = play("report", DOMAIN, "--format", "html").out
         expect_true("the report names who agreed", "in the lab" in report)
 

@@ -494,6 +494,30 @@ def test_shipped_ones_are_listed_and_shown():
                 expect_true("has its last phase", len(page.out) > 2000)
 
 
+def test_read_without_configuration():
+    """The table of actions, and a playbook that is named by its path."""
+    def sluice(*words):
+        return Result(*run([os.path.join(BINDIR, "sluice"), "-c", "/nonexistent/sluice.conf",
+                            "playbook", *words], check=False))
+    path = os.path.join(SHIPPED, "smarsh.conf")
+    for words, part in ((("actions",), "copied=STEP"),
+                        (("actions", "--json"), '"name": "counts"'),
+                        (("show", path), "MX first, relay back"),
+                        (("show", path, "--json"), '"name": "smarsh"'),
+                        (("show", "--variant", "filter", path, "--format", "html"),
+                         "The filter is pointed to the new side")):
+        said = sluice(*words)
+        expect(f"{words} ({said.err})", said.code, 0)
+        expect_true(f"{words}: {said.out[:2000]}", part in said.out)
+    for words, part in ((("show", "smarsh"), "/nonexistent/sluice.conf: cannot open"),
+                        (("list",), "/nonexistent/sluice.conf: cannot open"),
+                        (("show", "./none.conf"), "./none.conf: cannot open"),
+                        (("show", "--variant", "a/b", "smarsh"), "smarsh: not a path")):
+        said = sluice(*words)
+        expect(f"{words} ({said.out})", said.code, 78)
+        expect_true(f"{words}: {said.err}", part in said.err)
+
+
 # ---- killed, and gone back, at every step -----------------------------------
 
 CHAIN = """\
@@ -819,6 +843,12 @@ def test_file_edited_or_gone():
         refused = book("run", DOMAIN, "--new-file")
         expect("what could not be undone stays", refused.code, 1)
         expect_true(refused.err, "step two was begun" in refused.err)
+        book.case.file("small.conf", text.replace(
+            "phase ", 'setting "fresh" { about = "what is new" }\nphase ', 1))
+        refused = book("run", DOMAIN, "--new-file")
+        expect("nobody could give it a value any more", refused.code, 1)
+        expect_true(refused.err, 'setting "fresh" of' in refused.err
+                    and "what is new" in refused.err)
         book.case.file("small.conf", text.replace("do-three", "do-3"))
         new = book("run", DOMAIN, "--wait", "--new-file")
         expect(f"the new one: {new.out} {new.err}", new.code, 0)

@@ -25,6 +25,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -434,13 +435,69 @@ def check_sizes(actions):
     expect("bytes", int(rows[0]["bytes"]) >= 4 * len(texts[0]), True)
     note = actions.bad("counts", old, new, people)
     contains("copied in part", note, "1 of 2 mailboxes have fewer messages on the new side "
-             "(2 in all)", "sync them again")
+             "(2 in all)", f"copy them again: sluice playbook rollback {DOMAIN} --to STEP")
     lab.new.dovecot.seed(A, texts[2:])
     lab.new.dovecot.seed(A, texts[:1], folder="Sent")
     contains("when mended", actions.go_on().note, "none has fewer on the new side")
     contains("a mailbox that is not there", actions.bad(
         "imap-sizes", old, actions.people("others.csv", f"nobody@{DOMAIN}")),
         f"nobody@{DOMAIN}: ")
+
+
+def check_counts_since(actions):
+    """Mail that came to the old side since a mailbox was copied is no fault; anything
+    else that the new side lacks is."""
+    lab = actions.lab
+    old, new = (f"127.0.0.1:{side.dovecot.imap_port}" for side in (lab.old, lab.new))
+    people = actions.people("users.csv", A, B)
+
+    def sync():
+        """The first step, whose name is the result."""
+        actions.begin(("sync", A, B), ("counts", old, new, people,
+                                       f"copied=s{actions.count + 1}-0"))
+        return f"s{actions.count}-0"
+
+    first = sync()
+    contains("the copies are equal", actions.go_on().note, "none has fewer on the new side")
+    lab.old.dovecot.seed(A, [message("since-1").encode()])
+    step = ("counts", old, new, people)
+    contains("strict", actions.bad(*step), "1 of 2 mailboxes have fewer")
+    contains("of another run", actions.bad(*step, f"copied={first}"),
+             f"{first}.journal: no sync of this run", f"run the step {first} first")
+    contains("a slip", actions.bad(*step, "copid=x"), "copied=")
+
+    # What came before the copy began does so by two seconds, which the journal has not.
+    came = time.time()
+    wait_until(lambda: time.time() > came + 2, 10, "the copy is later")
+    first = sync()
+    expect("copied", actions.go_on().state, "done")
+    lab.old.dovecot.seed(A, [message("since-2").encode()])
+    lab.old.dovecot.seed(A, [message("since-3").encode()], folder="Sent")
+    again = ("rollback", DOMAIN, "--to", f"s{actions.count}-1")
+    expect("back to the count", actions.cli(*again)[0], 0)
+    contains("it came since", actions.go_on().note, "none lacks one on the new side but "
+             f"what came since {first}: 1 have such ones")
+    rows = {row["address"]: row for row in actions.rows(f"s{actions.count}-1.csv")}
+    expect("the paper", [(rows[box]["came since"], rows[box]["what"]) for box in (A, B)],
+           [("2", "came since the copy"), ("", "")])
+    # An older one that the copy has missed.
+    lab.old.dovecot.seed(A, [message("missed").encode()], when=1_700_000_000)
+    expect("back to the count", actions.cli(*again)[0], 0)
+    lost = actions.go_on()
+    expect(f"one is missing ({lost.note})", lost.state, "failed")
+    contains("and named", actions.log(1), f"{A}: ", "of which 2 came since its copy")
+    # The way out is the one that the message names.
+    contains("the way out", lost.note, "(3 in all)",
+             f"sluice playbook rollback {DOMAIN} --to {first}, and then run")
+    code, out, err = actions.cli("rollback", DOMAIN, "--to", first)
+    expect(f"the way out ({out} {err})", code, 0)
+    contains("it works", actions.go_on().note, "none has fewer on the new side")
+    # A mailbox that this copy was not of.
+    lab.old.dovecot.seed(A, [message("since-4").encode()])
+    note = actions.bad(("sync", B), ("counts", old, new, people,
+                                     f"copied=s{actions.count + 1}-0"))
+    contains("no copy of it", note, "1 of 2 mailboxes have fewer")
+    contains("is named", actions.log(1), "no copy of it has ended well")
 
 
 def check_flow(actions):
@@ -490,6 +547,37 @@ def check_catchall(actions):
         "catchall", smtp, imap, people, "within=3s"), "has not returned it within 3 s")
 
 
+def check_empty_backup(actions, step, place):
+    """Of a mailbox that got its first messages after the backup; another one is not
+    there."""
+    bad = f"the backup of {A}: "
+
+    def made(when):
+        for path, _, _ in os.walk(place):
+            os.utime(path, (when, when))
+    made(1_600_000_000)
+    actions.bad(*step)
+    expect_true(f"all came since: {actions.log()}", bad not in actions.log())
+    actions.bad(*step, "newer=2d")
+    contains("too old", actions.log(), f"{bad}its newest file is of 2020-09-1")
+    # Files keep their time when they are copied, and so do directories: one that was
+    # written when the messages were there already has lost them.
+    made(1_600_000_000)
+    os.utime(os.path.join(place, "cur"))
+    actions.bad(*step)
+    contains("lost", actions.log(), f"{bad}it has 0 messages", "of which 0 came since")
+    os.rename(place, f"{place}.away")
+    with open(f"{place}.mbox", "w", encoding="utf-8"):
+        pass
+    actions.bad(*step)
+    contains("an empty mbox", actions.log(), f"{bad}it has 0 messages")
+    os.utime(f"{place}.mbox", (1_600_000_000, 1_600_000_000))
+    actions.bad(*step)
+    expect_true(f"all came since: {actions.log()}", bad not in actions.log())
+    os.unlink(f"{place}.mbox")
+    os.rename(f"{place}.away", place)
+
+
 def check_backup(actions):
     """A backup as rsync makes it (Maildirs), and as a mbox file; compared with the
     server it is of."""
@@ -504,6 +592,7 @@ def check_backup(actions):
     contains("one is not there", actions.bad(*step), "the backup of 2 mailboxes is not good")
     contains("each is named", actions.log(), f"the backup of {B}: it is not in {top}",
              f"the backup of {A}: it has 0 messages, the server {server}")
+    check_empty_backup(actions, step, os.path.join(top, A))
     for n in range(server):
         with open(os.path.join(inbox, f"{n}.x:2,S"), "wb") as file:
             file.write(message(f"kept-{n}").encode())
@@ -531,6 +620,21 @@ def check_backup(actions):
     contains("leads out", actions.bad(*step), "link: ")
     contains("no such place", actions.bad("backup", "/nonexistent", imap, people),
              "is not good")
+    # By domain; and no way out of the directory by it.
+    os.makedirs(os.path.join(top, "dom", "b@x"), exist_ok=True)
+    os.rename(os.path.join(top, f"{B}.mbox"), os.path.join(top, "dom", f"{B.split('@')[0]}.mbox"))
+    step = (*step[:3], actions.people("others.csv", B))
+    os.symlink("dom", os.path.join(top, DOMAIN))
+    contains("a link", actions.bad(*step), f"it is not in {top}")
+    os.unlink(os.path.join(top, DOMAIN))
+    os.rename(os.path.join(top, "dom"), os.path.join(top, DOMAIN))
+    contains("by domain", actions.good(*step), "of all 1 mailboxes")
+    # A pilot whom the list does not have was not looked at.
+    actions.begin(step)
+    code, out, err = actions.cli("start", os.path.join(os.path.dirname(step[3]),
+                                 "actions.conf"), DOMAIN, "--replace", "--rehearse", A)
+    expect(f"a rehearsal ({out} {err})", code, 0)
+    contains("the pilot is missing", actions.go_on().note, "0 of the 1 mailboxes")
 
 
 def check_web(actions):
@@ -607,6 +711,11 @@ def check_autodiscover(actions):
         web.pages["/other.xml"] = with_login
         web.pages[outlook] = (302, {"Location": f"https://localhost:{web.port}/other.xml"}, "")
         del web.pages[mozilla]
+        del web.asked[:]
+        contains("a login elsewhere", actions.bad(*step), "(0 answer)")
+        contains("it says so", actions.log(), "the password is not sent")
+        expect("the password goes to nobody", {row[2] for row in web.asked}, {None})
+        step += ("names=localhost",)
         contains("behind a login", actions.good(*step), "1 of 1 ways")
         expect_true("the password is nowhere", PASSWORD not in actions.log())
         web.pages[outlook] = (200, {}, "<Action>redirectUrl</Action><RedirectUrl>"
@@ -719,10 +828,34 @@ def check_commands_stop(actions):
     expect("imported", actions.go_on().state, "done")
     kept = os.path.join(actions.directory, f"s{actions.count}-0.before.csv")
     good = open_text(kept)
+    run_cell = good.rstrip().rsplit(",", 1)[1]
+    for what, damaged, why in (
+            ("no run", good.replace(",run", ",ran"), ":1: no column run"),
+            ("no number", good.replace(run_cell, "x"), ":2: its run is no number"),
+            ("no end", good.rstrip(), ": its last line has no end"),
+            ("no row", good.split("\n")[0] + "\n", "holds no row"),
+            ("nothing", "", ": its last line has no end")):
+        actions.file(kept, damaged)
+        for words in (("rollback", DOMAIN), ("rollback", DOMAIN)):
+            code, out, err = actions.cli(*words)
+            expect_true(f"{what}: stops ({code}): {out} {err}", code not in (0, 75))
+            contains(what, err, f"{kept} has the addresses", "is damaged: put it back")
+        contains(what, actions.log() + err, f"{kept}{why}" if why[0] == ":" else why)
     actions.stops_back("import-back", lambda: actions.file(kept, good),
                        "nothing was imported",
                        before=lambda: actions.file(kept, good.replace(
                            f"new@{DOMAIN}", "rubbish")))
+    expect("and is not needed any more", os.path.exists(kept), False)
+    # A damaged one is not written over either; without one the present is kept.
+    actions.begin(("import", path), undo=("import-back",))
+    kept = os.path.join(actions.directory, f"s{actions.count}-0.before.csv")
+    actions.file(kept, good.rstrip())
+    contains("on the way there", actions.go_on().note, "is damaged: put it back")
+    expect("it is as it was", open_text(kept), good.rstrip())
+    # One of another run is as good as none.
+    actions.file(kept, good)
+    expect("imported", actions.go_on().state, "done")
+    expect_true("kept anew", open_text(kept) != good)
 
 
 def test_servers_and_names():
@@ -1020,6 +1153,7 @@ def test_people_and_papers():
         check_notices(actions)
         check_killed_notices(actions)
         check_each(actions)
+        check_counts_since(actions)
         check_papers(actions)
         check_papers_stop(actions)
         all_stopped(actions, "test_people_and_papers")

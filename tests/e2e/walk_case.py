@@ -51,6 +51,7 @@ from play_case import ACKS_MAX, BOXES, DOMAIN, RUN_S, Said, kill_tree
 CHANGES_MAX = 4   # of one step at which it is killed
 TRIES = 6         # to kill a step that has not ended yet
 LOOK_S = 0.003
+ARRIVE_S = 150
 NO_MAIL = ("sync", "each", "notice-send", "command")   # their changes route nothing
 
 
@@ -67,7 +68,7 @@ class Walk:
         self.ids = [step["id"] for step in self.plan]
         self.killed, self.taken_back, self.sent = set(), set(), {}
         self.kills = self.rollbacks = self.pictures = 0
-        self._last = "0"
+        self._last, self._scanned = "0", 0
         self._began = time.monotonic()
         self.beginning = self.picture()
 
@@ -370,7 +371,7 @@ class Walk:
                 expect_true(f"{id} is accepted: {reply}", reply.accepted)
                 new[id] = f"by {server} to {box}"
         self.sent.update(new)
-        found = wait_until(lambda: self._places(new), 60, f"{list(new)} arrive",
+        found = wait_until(lambda: self._places(new), ARRIVE_S, f"{list(new)} arrive",
                            interval=0.15)
         return {new[id]: sorted(places) for id, places in found.items()}
 
@@ -400,10 +401,18 @@ class Walk:
             for it in postfix.queue():
                 id = it["sender"].split("@")[0]
                 if id in ids and it["queue_name"] != "hold":
+                    self._scan(postfix)
                     return None
                 if id in ids:
                     held.append((id, server))
         return held
+
+    def _scan(self, postfix):
+        """A message that was under way when Postfix was reloaded lies in incoming for a
+        minute, and then until something comes."""
+        if time.monotonic() > self._scanned + 1:
+            self._scanned = time.monotonic()
+            postfix.scan_incoming()
 
     def _read(self, side, addresses):
         return self.play.boxes(getattr(self.play.lab, side), addresses) \

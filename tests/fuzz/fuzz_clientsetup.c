@@ -10,8 +10,9 @@
 static void check_servers(const uint8_t *data, size_t size)
 {
     struct setup_server servers[SETUP_SERVERS_MAX];
-    size_t count = setup_servers((const char *)data, size, servers);
-    HOLDS(count <= SETUP_SERVERS_MAX);
+    bool more;
+    size_t count = setup_servers((const char *)data, size, servers, &more);
+    HOLDS(count <= SETUP_SERVERS_MAX && (!more || count == SETUP_SERVERS_MAX));
     for (size_t i = 0; i < count; i++) {
         size_t len = strlen(servers[i].name);
         HOLDS(len > 0 && len <= SETUP_NAME_MAX && servers[i].port <= 65535);

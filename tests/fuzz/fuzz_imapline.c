@@ -44,6 +44,14 @@ static void check_line(const char *line, const char *literal)
         size_t count = imapline_numbers(text, uids, 4);
         for (size_t k = 0; k < count && k < 4; k++)
             HOLDS(uids[k] > 0);
+        uint32_t first = 0, last = 0;
+        imapline_range(text, &first, &last);
+        HOLDS(first <= last && (first > 0) == (count > 0));
+        for (size_t k = 0; k < count && k < 4; k++)
+            HOLDS(uids[k] >= first && uids[k] <= last);
+        int64_t when = 0;
+        if (imapline_time(text, "INTERNALDATE", &when)) /* 1900 to 9999, and a day */
+            HOLDS(when > -2209075200 && when < 253402387200);
         (void)imapline_item(text, "UID", &number);
         check_folder(text, literal);
     }

@@ -24,6 +24,7 @@ static char *argv[] = { script, NULL };
 static char here[] = "mx1.example.com", there[] = "mx2.example.com";
 static const struct alarm lock = { .kind = ALARM_LOCK_DEADLINE,
                                    .about = "example.com",
+                                   .since = 1795300000,
                                    .text = "locked" };
 
 /* Writes a line to the record, then ends so. */
@@ -174,6 +175,11 @@ static void test_leases(void)
         { "it failed here before", "mx1.example.com:77:1 failed 1", 0, true },
         { "an older version had it", "mx1.example.com:77:1795311841", 0, true },
         { "a host with a like name runs it", "mx1.example.com.au:7:1 run 0", 0, false },
+        { "told, the same alarm", "mx1.example.com:77:1 told 0 1795300000", 0, true },
+        { "told by another host", "mx2.example.com:77:1 told 0 1795299990", 0, false },
+        { "told, the alarm before", "mx1.example.com:77:1 told 0 1795299000", 1, true },
+        { "the one before, there", "mx2.example.com:77:1 told 0 1795299000", 1, true },
+        { "hostile", "mx2.example.com:77:1 told 0 99999999999999999999", 0, false },
     };
     struct conf conf = conf_at(here);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -236,6 +242,39 @@ static void test_host_dies(void)
     tell_free(first);
     tell_free(second);
     store_free(store);
+}
+
+/* The store's clock was set back: the lease of a host that died does not end. */
+static void test_stuck_lease(void)
+{
+    static const struct {
+        const char *lease;
+        int64_t after_s;
+        long long runs;
+    } rows[] = {
+        { "mx2.example.com:7:1 run 0 5", 900, 0 },
+        { "mx2.example.com:7:1 run 0 5", 1000, 1 },
+        { "mx2.example.com:7:1 failed 5 5", 1000, 1 },
+        { "mx2.example.com:7:1 told 0 1795300000", 1000, 0 },
+    };
+    struct conf one = conf_at(here);
+    char other[400];
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct store *store = store_memory_new();
+        struct tell *tell = new_tell();
+        unlink(record);
+        write_script("");
+        CHECK_INT(
+            "lease",
+            store_lease_take(store, LEASE, rows[i].lease, 86400, other, sizeof(other)),
+            COMMIT_DONE);
+        tell_order(tell, &one, &lock, RAISED, store, 0);
+        for (int64_t s = 0; s <= rows[i].after_s; s += 10)
+            tick(tell, &one, store, s * 1000);
+        CHECK_INT(rows[i].lease, ran("raised"), rows[i].runs);
+        tell_free(tell);
+        store_free(store);
+    }
 }
 
 /* What failed on one host goes on at the same pace on the next. */
@@ -335,6 +374,7 @@ static int run_all(void)
         { "retries", test_retries },
         { "over", test_over },
         { "leases", test_leases },
+        { "a lease that does not end", test_stuck_lease },
         { "a host dies", test_host_dies },
         { "failures are shared", test_failures_are_shared },
         { "lock age", test_lock_age },

@@ -1,8 +1,10 @@
 /* Leases of runners: one at a time, and none that a dead process keeps from its host. */
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../cutover/lease.h"
+#include "state_dir.h"
 #include "unit.h"
 
 #define NAME "cutover:a.test"
@@ -114,5 +116,38 @@ static void test_lost(void)
     store_free(store);
 }
 
+/* Where no host can be told from another, nobody is known to be gone. */
+static bool refuses_without_proc(const char *root, long gone)
+{
+    if (chroot(root) != 0 || chdir("/") != 0)
+        return false;
+    struct store *store = store_memory_new();
+    struct lease lease = lease_of("ann@mx1");
+    char other[256], text[256];
+    const char *own = strstr(lease.holder, " at ");
+    snprintf(text, sizeof(text), "root@mail (pid %ld%s", gone, own ? own : "");
+    return store_lease_take(store, NAME, text, 30, other, sizeof(other)) == COMMIT_DONE &&
+           lease_take(&lease, store) == COMMIT_REFUSED && !lease_is_here(&lease);
+}
+
+static void test_without_proc(void)
+{
+    long gone = gone_process();
+    const char *root = state_dir();
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (geteuid() != 0 && unshare(CLONE_NEWUSER) != 0)
+            _exit(2);
+        _exit(refuses_without_proc(root, gone) ? 0 : 1);
+    }
+    CU_ASSERT_FATAL(pid > 0 && waitpid(pid, &status, 0) == pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 2)
+        printf(" (not tried: neither root nor a user namespace) ");
+    else
+        CHECK_INT("refused", status, 0);
+}
+
 UNIT_MAIN("lease", { "one at a time", test_one_at_a_time }, { "holders", test_holders },
-          { "other texts", test_other_texts }, { "lost", test_lost })
+          { "other texts", test_other_texts }, { "lost", test_lost },
+          { "without /proc", test_without_proc })

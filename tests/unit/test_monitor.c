@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../../cutover/log_words.h"
+#include "../../cutover/monitor_publish.h"
 #include "../../cutover/monitor_report.h"
 
 #define SECOND INT64_C(1000000)
@@ -552,9 +553,57 @@ static void test_words(void)
     }
 }
 
+static bool take_row(void *context, const struct monitor_row *row)
+{
+    char *out = context;
+    size_t used = 0;
+    for (size_t i = 0; i < row->domain_count; i++)
+        used += (size_t)snprintf(out + used, 200 - used, "%s %" PRId64 ";",
+                                 row->domains[i].name, NOW - row->domains[i].last);
+    return true;
+}
+
+/* What the status page is told: of a domain never less than may have been. */
+static void test_publish(void)
+{
+    static const struct {
+        const char *what, *address;
+        uint64_t rows_left;
+        const char *want; /* domain, seconds since its last floater */
+    } rows[] = {
+        { "all have rows", "a@example.com", 0, "example.com 900;" },
+        { "some found no row", "a@example.com", 1, "example.com 60;* 60;" },
+        { "no domain of ours", "a@example.net", 1, "* 60;" },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char address[40], got[200] = "";
+        bool failing = false;
+        struct monitor *monitor = monitor_new(conf);
+        struct monitor_mailbox mailbox = { .address = address };
+        mailbox.tally.last = (NOW - 900) * SECOND;
+        monitor->totals.tally.last = (NOW - 60) * SECOND;
+        monitor->totals.rows_left = rows[i].rows_left;
+        snprintf(address, sizeof(address), "%s", rows[i].address);
+        struct command_context context = { .conf = conf, .store = store_memory_new() };
+        struct monitor_view view = { .monitor = monitor, .now = NOW };
+        struct monitor_mailbox *own = monitor->mailboxes;
+        monitor->mailboxes = &mailbox;
+        monitor->mailbox_count = 1;
+        monitor_publish(&context, &view, &failing);
+        monitor->mailboxes = own;
+        monitor->mailbox_count = 0;
+        CHECK_INT(rows[i].what, failing, false);
+        CU_ASSERT(store_each_monitor(context.store, take_row, got));
+        CHECK_STR(rows[i].what, got, rows[i].want);
+        store_free(context.store);
+        monitor_free(monitor);
+    }
+}
+
 int main(void)
 {
     static const struct unit_case tests[] = {
+        { "what is published", test_publish },
         { "cases", test_cases },
         { "in two runs", test_in_two_runs },
         { "states", test_states },

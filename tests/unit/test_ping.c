@@ -354,6 +354,11 @@ static void imap_items(void)
     CHECK_INT("first", uids[0], 3);
     CHECK_INT("second", uids[1], 7);
     CHECK_INT("none", imapline_numbers("", NULL, 0), 0);
+    uint32_t first = 0, last = 0;
+    imapline_range(" 9 3 x 1", &first, &last);
+    imapline_range(" 12 0 4294967296 4", &first, &last);
+    CHECK_INT("the least", first, 3);
+    CHECK_INT("the greatest", last, 12);
     CU_ASSERT(imapline_item("(MESSAGES 3 SIZE 12)", "SIZE", &number));
     CHECK_INT("size", number, 12);
     CU_ASSERT(imapline_item(" (UID 5 RFC822.SIZE 88)", "rfc822.size", &number));
@@ -367,6 +372,37 @@ static void imap_items(void)
     CHECK_INT("number", number, 12);
     CU_ASSERT_PTR_NULL(imapline_untagged("* 12EXISTS", "EXISTS", &number));
     CU_ASSERT_PTR_NULL(imapline_untagged("* SEARCHES 3", "SEARCH", NULL));
+}
+
+static void imap_times(void)
+{
+    static const struct {
+        const char *text;
+        int64_t want; /* 0: none */
+    } cases[] = {
+        { " (UID 3 INTERNALDATE \"22-Nov-2026 14:07:47 +0000\")", 1795356467 },
+        { " (INTERNALDATE \"22-NOV-2026 15:07:47 +0100\" UID 3)", 1795356467 },
+        { " (INTERNALDATE \"22-Nov-2026 04:37:47 -0930\")", 1795356467 },
+        { " (INTERNALDATE \" 1-Jan-1970 00:00:09 +0000\")", 9 },
+        { " (INTERNALDATE \"01-Jan-1970 00:00:09 +0000\")", 9 },
+        { " (INTERNALDATE \"22-Nov-2026 14:07:47 +0000", 0 },
+        { " (INTERNALDATE \"22-Nov-2026 14:07:47\")", 0 },
+        { " (INTERNALDATE \"22-Foo-2026 14:07:47 +0000\")", 0 },
+        { " (INTERNALDATE \"32-Nov-2026 14:07:47 +0000\")", 0 },
+        { " (INTERNALDATE \"22-Nov-2026 24:07:47 +0000\")", 0 },
+        { " (INTERNALDATE \"22-Nov-2026 14:07:4x +0000\")", 0 },
+        { " (INTERNALDATE \"22-Nov-2026 14:07:47 00000\")", 0 },
+        { " (INTERNALDATE \"22-Nov-1026 14:07:47 +0000\")", 0 },
+        { " (INTERNALDATE NIL)", 0 },
+        { " (INTERNALDATE", 0 },
+        { " (UID 3)", 0 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        int64_t when = 0;
+        bool got = imapline_time(cases[i].text, "INTERNALDATE", &when);
+        CHECK_INT(cases[i].text, got, cases[i].want != 0);
+        CHECK_INT(cases[i].text, when, cases[i].want);
+    }
 }
 
 static void imap_folders(void)
@@ -457,5 +493,5 @@ UNIT_MAIN("ping", { "marks", marks }, { "ids", ids }, { "headers", headers },
           { "letters", letters }, { "arrivals", arrivals }, { "failures", failures },
           { "in the clear", in_the_clear }, { "figures", figures }, { "rows", rows }, { "forgotten rows", forgotten },
           { "imap ends", imap_ends }, { "imap literals", imap_literals },
-          { "imap items", imap_items }, { "imap folders", imap_folders },
+          { "imap items", imap_items }, { "imap times", imap_times }, { "imap folders", imap_folders },
           { "imap texts", imap_texts })

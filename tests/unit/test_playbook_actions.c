@@ -393,21 +393,36 @@ static void servers_told(void)
     };
     static const char nul[] = "<Server>a\0.test</Server><Server>b.test</Server>";
     struct setup_server servers[SETUP_SERVERS_MAX];
+    bool more;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char got[400] = "";
-        size_t n = setup_servers(cases[i].text, strlen(cases[i].text), servers);
+        size_t n = setup_servers(cases[i].text, strlen(cases[i].text), servers, &more);
         for (size_t j = 0; j < n; j++)
             snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.20s:%u ",
                      servers[j].name, servers[j].port);
         CHECK_STR(cases[i].text, got, cases[i].servers);
     }
-    CHECK_INT("a zero byte", setup_servers(nul, sizeof(nul) - 1, servers), 1);
-    char many[100 * 32] = "";
+    CHECK_INT("a zero byte", setup_servers(nul, sizeof(nul) - 1, servers, &more), 1);
+    CHECK_INT("all of them", more, false);
+    char many[101 * 64] = "";
     for (int i = 0; i < 100; i++)
         snprintf(many + strlen(many), sizeof(many) - strlen(many),
                  "<Server>s%d</Server>", i);
-    CHECK_INT("not too many", setup_servers(many, strlen(many), servers),
+    CHECK_INT("not too many", setup_servers(many, strlen(many), servers, &more),
               SETUP_SERVERS_MAX);
+    CHECK_INT("and it is said", more, true);
+    /* One that is named often does not hide one that comes late. */
+    many[0] = '\0';
+    for (int i = 0; i < 100; i++)
+        snprintf(many + strlen(many), sizeof(many) - strlen(many),
+                 "<Server>new</Server><Port>993</Port>");
+    snprintf(many + strlen(many), sizeof(many) - strlen(many),
+             "<Server>old</Server><Port>143</Port>");
+    size_t n = setup_servers(many, strlen(many), servers, &more);
+    CHECK_INT("both", n, 2);
+    CHECK_STR("the late one", servers[n - 1].name, "old");
+    CHECK_INT("its port", servers[n - 1].port, 143);
+    CHECK_INT("that is all", more, false);
     char out[20];
     static const char on[] = "<RedirectUrl> https://a/ </RedirectUrl>",
                       far[] = "<RedirectUrl>https://a/0123456789</RedirectUrl>";

@@ -471,6 +471,58 @@ static void test_monitors(void)
     }
 }
 
+/* Whose logs count: those of the old side, and each of them has to be known. */
+static void test_whose_logs(void)
+{
+    enum { OLD = SIDE_OLD, NEW = SIDE_NEW };
+    static const struct {
+        const char *what, *monitors[3];
+        int64_t when; /* seconds ago, of the first */
+        unsigned logs, missing;
+        int64_t quiet; /* days */
+    } rows[] = {
+        { "nobody's", { NULL }, 60, 0, 2, 3 },
+        { "both old ones", { "mx1", "mx2" }, 60, 2, 0, 3 },
+        { "one of two", { "mx1" }, 60, 1, 1, 3 },
+        { "one of two is old", { "mx1", "mx2" }, 7201, 1, 1, 3 },
+        { "the new side's, which begins late", { "new1" }, 60, 0, 2, 3 },
+        { "all three", { "mx1", "mx2", "new1" }, 60, 2, 0, 3 },
+        { "a host for logs, not registered", { "loghost" }, 60, 1, 2, 3 },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct conf conf = conf_of(14400);
+        struct status *status = status_new(&conf);
+        struct store_picture picture = { .domain = "example.com",
+                                         .totals = { .new = 9 },
+                                         .flipped = NOW - 3 * DAY };
+        status->hosts = calloc(3, sizeof(*status->hosts));
+        CU_ASSERT_FATAL(status->hosts != NULL);
+        status->host_count = 3;
+        status->hosts[0] = (struct host){ .name = "mx1", .side = OLD };
+        status->hosts[1] = (struct host){ .name = "new1", .side = NEW };
+        status->hosts[2] = (struct host){ .name = "mx2", .side = OLD };
+        CU_ASSERT(status_add_domain(status, &picture));
+        for (size_t k = 0; k < 3 && rows[i].monitors[k]; k++) {
+            bool late = rows[i].monitors[k][0] == 'n';
+            struct monitor_row row = { .host = rows[i].monitors[k],
+                                       .when = NOW - (k == 0 ? rows[i].when : 60),
+                                       .begins = NOW - (late ? 1 : 9) * DAY,
+                                       .text = "" };
+            CU_ASSERT(status_add_monitor(status, &row));
+        }
+        status_settle(status);
+        CHECK_INT(rows[i].what, status->domains[0].logs, rows[i].logs);
+        CHECK_INT(rows[i].what, status->logs_missing, rows[i].missing);
+        CHECK_INT(rows[i].what, NOW - status->domains[0].quiet_since, rows[i].quiet * DAY);
+        size_t len;
+        char wanted[40], *json = status_json(status, &len);
+        snprintf(wanted, sizeof(wanted), "\"logs_missing\":%u,", rows[i].missing);
+        contains("json", json, wanted);
+        free(json);
+        status_free(status);
+    }
+}
+
 /* Those that fail are shown, however many there are. */
 static void test_many_pings(void)
 {
@@ -746,6 +798,7 @@ static int run_all(void)
         { "a silent host that holds", test_silent_host_that_holds },
         { "senders", test_senders },
         { "what the logs say", test_monitors },
+        { "whose logs count", test_whose_logs },
         { "many pings", test_many_pings },
         { "patience", test_patience },
         { "command", test_command },

@@ -149,10 +149,11 @@ class Dovecot:
         local, _, domain = user.lower().rpartition("@")
         return os.path.join(self.directory, "mail", domain, local)
 
-    def seed(self, user, messages, folder=""):
+    def seed(self, user, messages, folder="", when=None):
         """Puts whole messages (bytes, LF lines) into the user's folder.
 
-        `folder` is "" for INBOX, else a name without dots.
+        `folder` is "" for INBOX, else a name without dots; `when` (unix s): when
+        they came, if not now.
         """
         root = self.maildir(user)
         box = os.path.join(root, "." + folder) if folder else root
@@ -164,7 +165,10 @@ class Dovecot:
         for message in messages:
             self._sequence += 1
             name = f"{int(time.time())}.Q{self._sequence}.lab:2,S"
-            path = os.path.join(box, "cur", name)
+            path = os.path.join(box, "tmp", name)
             with open(path, "wb") as file:
                 file.write(message)
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
+            if when:
+                os.utime(path, (when, when))
+            os.rename(path, os.path.join(box, "cur", name))
