@@ -57,7 +57,7 @@ bool dns_task_lowered(const struct dns_task *task);
  * TTLs. Gone with every change that apply makes. */
 #define DNS_NOTE_AGREED  "agreed"
 #define DNS_NOTE_LOWERED "lowered"
-/* The snapshot before the last change that a command has taken. */
+/* The snapshot before the last change that a command has, or may have, taken. */
 #define DNS_NOTE_HANDED "handed"
 /* A document with command, action and domain. */
 doc *dns_task_document(const struct dns_task *task);

@@ -106,7 +106,8 @@ static int run_command(struct dns_task *task, const char *batch)
     return capture.status == 0 ? EXIT_DONE : capture.status < 0 ? EXIT_AGAIN : EXIT_CHECK;
 }
 
-/* Servers may show the old records for a while, and a way back would find nothing to do. */
+/* Servers may show the old records for a while, and a way back would find nothing to do.
+ */
 static void note_handed(const struct dns_task *task, const char *name)
 {
     char path[4096], error[1024];
@@ -419,10 +420,11 @@ static int change(struct dns_task *task, const struct dns_sets *live,
     dns_snap_forget(task->context->conf, task->domain->name, DNS_NOTE_LOWERED);
     if (by_command) {
         char *batch = dns_plan_nsupdate(changes, task->look.zone, NULL, 0);
+        note_handed(task, name);
         code = batch ? run_command(task, batch) : EXIT_SERVICE;
         free(batch);
-        if (code == EXIT_DONE)
-            note_handed(task, name);
+        if (code != EXIT_DONE && code != EXIT_AGAIN) /* it says that it failed */
+            dns_snap_forget(task->context->conf, task->domain->name, DNS_NOTE_HANDED);
     } else {
         code = send_update(task, changes, &server);
     }

@@ -73,6 +73,8 @@ int engine_own_directory(struct engine *engine, char kept[ENGINE_PATH_MAX]);
 /* Before another run takes the place of the one that is there: writes its report.
  * Under the lease. */
 int engine_keep_run(struct engine *engine, const char *instead);
+/* The start of a run that is begun now: its name in its papers, which no two share. */
+int64_t engine_next_start(const struct engine *engine);
 /* The directory of a run that is begun, until the store has it: empty. */
 int engine_new_directory(const struct engine *engine, int64_t started,
                          char out[ENGINE_PATH_MAX]);

@@ -53,7 +53,8 @@ static int64_t owner_of(const char *directory)
     char path[ENTRY_MAX];
     int64_t started = 0;
     (void)snprintf(path, sizeof(path), "%s/%s", directory, MARK); /* fits */
-    /* state-dir belongs to the daemons' user: nothing that it puts there is waited for. */
+    /* state-dir belongs to the daemons' user: nothing that it puts there is waited for.
+     */
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     FILE *file = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode)
@@ -107,17 +108,23 @@ static void new_name(const struct engine *engine, char out[ENGINE_PATH_MAX])
                    engine->directory);
 }
 
-static int make_directory(const struct engine *engine)
+/* -1: after a message. */
+static int open_directory(const struct engine *engine)
 {
     char error[600];
     int fd = run_directory(engine->context->conf->state_dir, "playbook",
                            engine->domain->name, error, sizeof(error));
-    if (fd < 0) {
+    if (fd < 0)
         message("%s", error);
-        return EXIT_SERVICE;
-    }
-    close(fd);
-    return EXIT_DONE;
+    return fd;
+}
+
+static int make_directory(const struct engine *engine)
+{
+    int fd = open_directory(engine);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 ? EXIT_DONE : EXIT_SERVICE;
 }
 
 /* ---- putting aside ------------------------------------------------------------ */
@@ -248,19 +255,25 @@ static int wait_for_steps(const struct engine *engine)
     return code;
 }
 
-/* What a start that was killed has left there; nothing but files is in it. */
-static void clear(const char *directory)
+/* What a start that was killed has left there; nothing but files is in it. Whoever may
+ * write to state-dir must not have root remove others: no path is gone by, and no link.
+ * own: the present directory, which is known to be ours. */
+static void clear(int own, const char *name)
 {
-    struct dirent **entries = NULL;
-    char path[ENTRY_MAX];
-    int n = scandir(directory, &entries, NULL, NULL);
-    for (int i = 0; i < n; i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", directory, entries[i]->d_name);
-        if (strcmp(entries[i]->d_name, ".") != 0 && strcmp(entries[i]->d_name, "..") != 0)
-            (void)unlink(path);
-        free(entries[i]);
-    }
-    free(entries);
+    int above = openat(own, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = above >= 0
+                 ? openat(above, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+                 : -1;
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    for (struct dirent *entry; directory && (entry = readdir(directory));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            (void)unlinkat(fd, entry->d_name, 0);
+    if (directory)
+        closedir(directory);
+    else if (fd >= 0)
+        close(fd);
+    if (above >= 0)
+        close(above);
 }
 
 /* ---- what is written of it -------------------------------------------------------- */
@@ -342,14 +355,24 @@ int engine_directory(struct engine *engine)
     return code;
 }
 
+int64_t engine_next_start(const struct engine *engine)
+{
+    const struct run_record *run = &engine->run;
+    int64_t next = run->started < engine->now ? engine->now : run->started + 1;
+    /* Of a damaged run, or one that Redis has lost, the directory alone knows it. */
+    return next == owner_of(engine->directory) ? next + 1 : next;
+}
+
 int engine_new_directory(const struct engine *engine, int64_t started,
                          char out[ENGINE_PATH_MAX])
 {
     new_name(engine, out);
-    int code = make_directory(engine);
-    if (code != EXIT_DONE)
-        return code;
-    clear(out);
+    int own = open_directory(engine);
+    if (own < 0)
+        return EXIT_SERVICE;
+    const char *slash = strrchr(out, '/');
+    clear(own, slash ? slash + 1 : out);
+    close(own);
     if (mkdir(out, 0700) == 0 || (errno == EEXIST && is_there(out)))
         return put_mark(out, started);
     message("%s: %s", out, strerror(errno));

@@ -261,9 +261,7 @@ static int keep_pilots(const struct command_context *context, struct engine *eng
 static int make_room(struct engine *engine, const struct playbook *playbook,
                      struct start *start)
 {
-    /* The start is the run's name in its papers: no two have the same. */
-    start->started =
-        engine->run.started < engine->now ? engine->now : engine->run.started + 1;
+    start->started = engine_next_start(engine);
     if (engine->context->dry_run)
         return EXIT_DONE;
     int code = engine_keep_run(engine, playbook->name);

@@ -289,6 +289,27 @@ def test_a_command_instead():
         result = case.sluice("apply", DOMAIN, "--yes", "--timeout", "5")
         expect(f"exit: {result.err}", result.code, 0)
         expect("MX", len(case.first.live(DOMAIN, "MX")), 2)
+        # One that takes the change, and whose servers show it later: the way back at once
+        # does not say that there is nothing to do.
+        case.alone()
+        with open(script, encoding="utf-8") as file:
+            works = file.read()
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(f"#!/bin/sh\ncp \"$1\" {case.directory}/taken\n")
+        result = case.sluice("apply", DOMAIN, "--yes", "--back", "--timeout", "1")
+        expect(f"it lags: {result.err}", result.code, AGAIN)
+        result = case.sluice("apply", DOMAIN, "--yes", "--timeout", "1")
+        expect_true(f"on its way: {result.out}{result.err}", result.code == AGAIN
+                    and "name servers do not have it yet" in result.err)
+        with open(script, "w", encoding="utf-8") as file:
+            file.write(works)
+        run(["sh", script, os.path.join(case.directory, "taken")])
+        result = case.sluice("apply", DOMAIN, "--yes", "--back")
+        expect(f"now it has come: {result.err}", result.code, 0)
+        result = case.sluice("apply", DOMAIN, "--yes")
+        expect(f"and there again: {result.err}", result.code, 0)
+        result = case.sluice("apply", DOMAIN, "--yes")
+        expect(f"nothing to do: {result.err}", result.code, 0)
 
 
 def test_servers_in_trouble():

@@ -159,6 +159,13 @@ def test_earlier_run_is_kept():
         damaged = keep.begin("three")
         expect_true(damaged.err, "records.txt has what is known" in damaged.err)
         expect("not lost", len(keep.papers()["two"]), 1)
+        # A link in the place of the new directory: what is there is not removed.
+        others = os.path.dirname(keep.case.file("others.txt", "theirs"))
+        before = set(os.listdir(others))
+        os.symlink(others, keep.directory + "~new")
+        led = keep(*keep.words("four"))
+        expect_true(f"named: {led.err}", led.code == 69 and "~new: " in led.err)
+        expect("theirs stays", before - set(os.listdir(others)), set())
 
 
 def check(keep, n, old, new):

@@ -406,8 +406,8 @@ static void servers_told(void)
     CHECK_INT("all of them", more, false);
     char many[101 * 64] = "";
     for (int i = 0; i < 100; i++)
-        snprintf(many + strlen(many), sizeof(many) - strlen(many),
-                 "<Server>s%d</Server>", i);
+        snprintf(many + strlen(many), sizeof(many) - strlen(many), "<Server>s%d</Server>",
+                 i);
     CHECK_INT("not too many", setup_servers(many, strlen(many), servers, &more),
               SETUP_SERVERS_MAX);
     CHECK_INT("and it is said", more, true);
@@ -428,7 +428,8 @@ static void servers_told(void)
                       far[] = "<RedirectUrl>https://a/0123456789</RedirectUrl>";
     CHECK_INT("redirect", setup_redirect(on, strlen(on), out, sizeof(out)), 1);
     CHECK_STR("redirect", out, "https://a/");
-    CHECK_INT("too long a redirect", setup_redirect(far, strlen(far), out, sizeof(out)), 0);
+    CHECK_INT("too long a redirect", setup_redirect(far, strlen(far), out, sizeof(out)),
+              0);
 }
 
 static void lists_of_names(void)
@@ -437,11 +438,11 @@ static void lists_of_names(void)
         const char *name, *list;
         int is_one;
     } cases[] = {
-        { "a.test", "a.test", 1 },       { "a.test", "b.test,A.test", 1 },
-        { "a.test", "b.test", 0 },       { "a.test", "", 0 },
-        { "a.test", "a.tes", 0 },        { "x.a.test", ".a.test", 1 },
-        { "a.test", ".a.test", 0 },      { "xa.test", ".a.test", 0 },
-        { "x.a.test", ",.a.test,", 1 },  { "a", ".", 0 },
+        { "a.test", "a.test", 1 },        { "a.test", "b.test,A.test", 1 },
+        { "a.test", "b.test", 0 },        { "a.test", "", 0 },
+        { "a.test", "a.tes", 0 },         { "x.a.test", ".a.test", 1 },
+        { "a.test", ".a.test", 0 },       { "xa.test", ".a.test", 0 },
+        { "x.a.test", ",.a.test,", 1 },   { "a", ".", 0 },
         { "127.0.0.1", "127.0.0.1,", 1 },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)

@@ -474,7 +474,7 @@ static void test_monitors(void)
 /* Whose logs count: those of the old side, and each of them has to be known. */
 static void test_whose_logs(void)
 {
-    enum { OLD = SIDE_OLD, NEW = SIDE_NEW };
+    const enum side OLD = SIDE_OLD, NEW = SIDE_NEW;
     static const struct {
         const char *what, *monitors[3];
         int64_t when; /* seconds ago, of the first */
