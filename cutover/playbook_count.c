@@ -58,30 +58,53 @@ static bool take_folder(void *context, const char *folder)
     return !folders->no_memory;
 }
 
-static bool count_folders(struct mail_imap *imap, struct folders *folders,
-                          struct mail_figures *out, struct mail_call *call)
+/* What is wanted of each folder: added to what is in *out. */
+typedef enum mail_result folder_fn(struct mail_imap *imap, struct mail_call *call,
+                                   const char *folder, void *out);
+
+static enum mail_result size_of_folder(struct mail_imap *imap, struct mail_call *call,
+                                       const char *folder, void *out)
 {
-    enum mail_result result = mail_imap_folders(imap, call, take_folder, folders);
-    for (size_t i = 0; i < folders->count && result == MAIL_DONE; i++) {
-        uint64_t messages = 0, bytes = 0;
-        result = mail_imap_size(imap, call, folders->names[i], &messages, &bytes);
-        out->messages += messages;
-        out->bytes += bytes;
-    }
-    out->folders = folders->count;
-    if (folders->no_memory)
-        (void)snprintf(call->error, sizeof(call->error), "out of memory");
-    return result == MAIL_DONE && !folders->no_memory;
+    struct mail_figures *figures = out;
+    uint64_t messages = 0, bytes = 0;
+    enum mail_result result = mail_imap_size(imap, call, folder, &messages, &bytes);
+    figures->folders++;
+    figures->messages += messages;
+    figures->bytes += bytes;
+    return result;
 }
 
-bool mail_count(const struct mail_place *place, const struct person *person,
-                struct mail_figures *out)
+struct since {
+    int64_t since;
+    uint64_t count;
+};
+
+static enum mail_result late_in_folder(struct mail_imap *imap, struct mail_call *call,
+                                       const char *folder, void *out)
+{
+    struct since *late = out;
+    uint64_t count = 0;
+    enum mail_result result = mail_imap_select(imap, call, folder, true, NULL);
+    if (result == MAIL_DONE)
+        result = mail_imap_came_since(imap, call, late->since, &count);
+    late->count += count;
+    return result;
+}
+
+/* Logs in and asks for each folder. false: a message was printed. */
+static bool each_folder(const struct mail_place *place, const struct person *person,
+                        folder_fn *each, void *out)
 {
     struct folders folders = { 0 };
     struct mail_imap *imap = mail_log_in(place, person);
     struct mail_call call = mail_call_for(SIZE_S);
-    *out = (struct mail_figures){ 0 };
-    bool good = imap && count_folders(imap, &folders, out, &call);
+    enum mail_result result =
+        imap ? mail_imap_folders(imap, &call, take_folder, &folders) : MAIL_LOGIN;
+    for (size_t i = 0; i < folders.count && result == MAIL_DONE; i++)
+        result = each(imap, &call, folders.names[i], out);
+    if (folders.no_memory)
+        (void)snprintf(call.error, sizeof(call.error), "out of memory");
+    bool good = result == MAIL_DONE && !folders.no_memory;
     if (imap && !good)
         message("%s: %s", person->address, call.error);
     for (size_t i = 0; i < folders.count; i++)
@@ -91,36 +114,19 @@ bool mail_count(const struct mail_place *place, const struct person *person,
     return good;
 }
 
-static bool search_folders(struct mail_imap *imap, struct folders *folders, int64_t since,
-                           uint64_t *out, struct mail_call *call)
+bool mail_count(const struct mail_place *place, const struct person *person,
+                struct mail_figures *out)
 {
-    enum mail_result result = mail_imap_folders(imap, call, take_folder, folders);
-    for (size_t i = 0; i < folders->count && result == MAIL_DONE; i++) {
-        uint64_t count = 0;
-        result = mail_imap_select(imap, call, folders->names[i], true, NULL);
-        if (result == MAIL_DONE)
-            result = mail_imap_came_since(imap, call, since, &count);
-        *out += count;
-    }
-    if (folders->no_memory)
-        (void)snprintf(call->error, sizeof(call->error), "out of memory");
-    return result == MAIL_DONE && !folders->no_memory;
+    *out = (struct mail_figures){ 0 };
+    return each_folder(place, person, size_of_folder, out);
 }
 
 bool mail_count_since(const struct mail_place *place, const struct person *person,
                       int64_t since, uint64_t *out)
 {
-    struct folders folders = { 0 };
-    struct mail_imap *imap = mail_log_in(place, person);
-    struct mail_call call = mail_call_for(SIZE_S);
-    *out = 0;
-    bool good = imap && search_folders(imap, &folders, since, out, &call);
-    if (imap && !good)
-        message("%s: %s", person->address, call.error);
-    for (size_t i = 0; i < folders.count; i++)
-        free(folders.names[i]);
-    free(folders.names);
-    mail_imap_close(imap);
+    struct since late = { .since = since };
+    bool good = each_folder(place, person, late_in_folder, &late);
+    *out = late.count;
     return good;
 }
 

@@ -45,7 +45,7 @@ from parts.dns import Dns, Tsig
 from parts.dovecot import PASSWORD
 from parts.mailbox import read_imap
 from parts.postfix import Postfix
-from parts.process import accepts, run
+from parts.process import run
 from web_case import Web, make_certificate, outlook_answer
 
 DOMAIN = "example.com"

@@ -10,7 +10,7 @@ import test_playbook_lab as mailroute
 import test_play_skyconnect as skyconnect
 import test_play_smarsh as smarsh
 from parts.process import accepts
-from play_case import BOXES, DOMAIN, Services, expect, expect_true, play_case
+from play_case import BOXES, DOMAIN, expect, expect_true, play_case
 
 PILOT = BOXES[0]
 WORDS = ("--rehearse", PILOT)
@@ -72,16 +72,6 @@ def test_clrstream_rehearsed():
 
 
 def test_skyconnect_rehearsed():
-    state = {}
-
-    def prepare(lab):
-        state["services"] = Services(lab)
-        lab.old.sluice.domains[DOMAIN] += skyconnect.PLAN.format(
-            key=lab.keys[DOMAIN].record, spf=skyconnect.SPF)
-
-    with play_case(skyconnect.records, "", prepare=prepare, auth=True) as play:
-        reply = play.lab.old.postfix.smtp("someone@senders.test", [PILOT],
-                                     skyconnect.message("every-day"))
-        expect_true(f"mail comes in: {reply}", reply.accepted)
-        skyconnect.start(play, state["services"], *WORDS)
+    with skyconnect.case() as (play, services):
+        skyconnect.start(play, services, *WORDS)
         rehearse(play, "tell-users", "class-applied", "catchall")

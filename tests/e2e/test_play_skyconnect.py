@@ -2,6 +2,8 @@
 is too long, its sample SPF record, a user who is missing on the new side, the catch-all
 that stays on."""
 
+import contextlib
+
 from parts.dns import txt
 from play_case import (BOXES, DOMAIN, Services, expect, expect_true, message,
                        play_case)
@@ -56,23 +58,30 @@ def start(play, services, *words):
     play.start("skyconnect", *words, smtp=f"127.0.0.1:{lab.old.postfix.port}",
                maillog=lab.old.postfix.log_path, date="Friday at ten",
                web=f"web.{DOMAIN}:{services.web.port}", videos="https://help.test",
-                   ca=services.certificate,
+               ca=services.certificate,
                applications=play.file("apps.csv", f"name,address\nshop,{SHOP}\n"),
                **{"from": f"postmaster@{DOMAIN}"})
 
 
-def test_skyconnect():
-    state = {}
+@contextlib.contextmanager
+def case(spf=SPF):
+    """(play, services); some mail has come from outside."""
+    made = []
 
     def prepare(lab):
-        state["services"] = Services(lab)
+        made.append(Services(lab))
         lab.old.sluice.domains[DOMAIN] += PLAN.format(
-            key=lab.keys[DOMAIN].record, spf=SAMPLE)
+            key=lab.keys[DOMAIN].record, spf=spf)
 
     with play_case(records, "", prepare=prepare, auth=True) as play:
-        lab, services = play.lab, state["services"]
-        reply = lab.old.postfix.smtp(OUTSIDE, [ANN], message("every-day"))
+        reply = play.lab.old.postfix.smtp(OUTSIDE, [ANN], message("every-day"))
         expect_true(f"mail comes in: {reply}", reply.accepted)
+        yield play, made[0]
+
+
+def test_skyconnect():
+    with case(SAMPLE) as (play, services):
+        lab = play.lab
         play.on_new_side(BOXES[2], False)
         start(play, services)
         play.stops("domain", BOXES[2])

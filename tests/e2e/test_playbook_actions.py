@@ -1223,7 +1223,6 @@ def check_senders(actions, senders):
     expect("a sender", [(row["client"], row["messages"], row["dkim_pass"])
                         for row in actions.rows("senders.csv")], [(OUTSIDE, "2", "1")])
     strangers = actions.file("strangers.csv", actions.paper("strangers.csv"))
-    senders_txt = actions.file("senders.txt", actions.paper("senders.txt"))
     expect("a stranger", [row["client"] for row in actions.rows("strangers.csv")], [STRANGER])
     submitters = {(row["address"], row["sender"]): row["messages"]
                   for row in actions.rows("submitters.csv")}
