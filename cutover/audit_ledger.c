@@ -245,7 +245,8 @@ static void find_requeued(struct ledger *ledger, struct hop *hop)
     for (struct hop *old = *requeued_slot(ledger, hop); old; old = old->chain_next)
         if (old->host == hop->host && (old->flags & HOP_ID_KNOWN) &&
             old->message_hash == hop->message_hash && old->from && hop->from &&
-            strcmp(old->from, hop->from) == 0) {
+            strcmp(old->from, hop->from) == 0 && old->message_id && hop->message_id &&
+            strcmp(old->message_id, hop->message_id) == 0) {
             move_on(ledger, old, hop);
             return;
         }
@@ -312,7 +313,8 @@ static void queued(struct ledger *ledger, struct hop *hop, const struct log_even
 {
     hop_accept(ledger, hop);
     hop->flags |= HOP_QUEUED;
-    if (ledger->line->daemon != LOG_DAEMON_SENDMAIL) /* a rule's quarantine comes before */
+    /* In Sendmail's log a rule's quarantine comes before. */
+    if (ledger->line->daemon != LOG_DAEMON_SENDMAIL)
         hop->flags &= ~(uint32_t)HOP_HELD;
     if (event->nrcpt > 0 && event->nrcpt < UINT32_MAX)
         hop->nrcpt = (uint32_t)event->nrcpt;

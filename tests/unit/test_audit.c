@@ -171,6 +171,10 @@ static int run(const char *lines, int skip, struct test *test)
 #define SENDMAIL_TO(host, id, mailer, relay, stat)                                       \
     "12:00:01 " host " sm-mta[8]: " id ": to=<a@example.com>, delay=00:00:01, "          \
     "xdelay=00:00:00, mailer=" mailer ", pri=30000" relay ", dsn=2.0.0, stat=" stat "\n"
+/* So many bytes of a Message-ID say nothing yet of another one. */
+#define HUNDRED                                                                          \
+    "<1234567890123456789012345678901234567890123456789012345678901234567890"            \
+    "123456789012345678901234567890"
 #define SM1                     "3AMC00Ab012345"
 #define SM2                     "3AMC00Ab012346"
 #define SM(host, id, text)      "12:00:01 " host " sm-mta[8]: " id ": " text "\n"
@@ -281,6 +285,19 @@ static const struct {
                                             STORED("old", ID2, "a@example.com")
                                                 REMOVED("old", ID2),
       "a@example.com delivered-old old\n", 1 },
+    { "requeued, and another of the same sender has a Message-ID that begins so",
+      "12:00:00 old postfix/smtpd[9]: " ID1 ": client=c[192.0.2.1]\n"
+      "12:00:00 old postfix/cleanup[8]: " ID1 ": message-id=" HUNDRED
+      "a@x>\n" ACTIVE("old", ID1, "1")
+          TO("old", "pipe", ID1, "a@example.com", "deferred (mailbox is being moved)")
+              SUPER("old", ID1, "requeued") "12:00:04 old postfix/pickup[3]: " ID2
+                                            ": uid=102 from=<s@x.test>\n"
+                                            "12:00:04 old postfix/cleanup[8]: " ID2
+                                            ": message-id=" HUNDRED
+                                            "b@x>\n" ACTIVE("old", ID2, "1")
+                                                STORED("old", ID2, "b@example.com")
+                                                    REMOVED("old", ID2),
+      "a@example.com queued=maildrop old\nb@example.com delivered-old old\n", 2 },
     { "requeued, and lost",
       SMTP("old", ID1) ACTIVE("old", ID1, "1")
           TO("old", "pipe", ID1, "a@example.com", "deferred (mailbox is being moved)")
